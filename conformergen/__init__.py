@@ -1,0 +1,31 @@
+"""conformergen: 3D conformers of molecules.
+
+``generate``, ``evaluate`` and ``load_model`` are loaded on first use, so that importing the package
+(and ``conformergen --help``) does not import torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from conformergen.checkpoint import load_model as load_model
+    from conformergen.workflows.evaluate import evaluate as evaluate
+    from conformergen.workflows.generate import generate as generate
+
+_API = {
+    "generate": "conformergen.workflows.generate",
+    "evaluate": "conformergen.workflows.evaluate",
+    "load_model": "conformergen.checkpoint",
+}
+
+__all__ = ["__version__", "evaluate", "generate", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load one function of the Python API on first use (PEP 562)."""
+    if name in _API:
+        from importlib import import_module
+
+        return getattr(import_module(_API[name]), name)
+    raise AttributeError(f"module 'conformergen' has no attribute {name!r}")

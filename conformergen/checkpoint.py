@@ -1,0 +1,220 @@
+"""Weights and the settings that made them: safetensors, JSON and digests, never a pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from conformergen import __version__
+from conformergen.config import RunConfig, from_mapping
+from conformergen.datasets.shards import file_digest
+from conformergen.diffusion import DiffusionSettings
+from conformergen.errors import DataError, InputError
+from conformergen.nn import Backbone, NetworkSettings, make_backbone
+from conformergen.training.loop import Trainer
+
+SCHEMA: Final = 1
+WEIGHTS: Final = "model.safetensors"
+SETTINGS: Final = "settings.json"
+STATE: Final = "state.safetensors"
+DIGESTS: Final = "digest.json"
+DEFAULT: Final = "default"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Model:
+    """A network ready to sample, with its noise process.
+
+    Attributes:
+        network: In evaluation mode.
+        diffusion: Prior and path it was trained for.
+        name: Of the checkpoint.
+        seeds_mmff94s: Whether its seed conformers are MMFF94s-minimised.
+        settings: Everything stored beside the weights.
+        digest: SHA-256 of the weights.
+    """
+
+    network: Backbone
+    diffusion: DiffusionSettings
+    name: str
+    seeds_mmff94s: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+
+def shipped_checkpoints() -> Path:
+    """Folder of the checkpoints that come with the package, installed or from a checkout."""
+    package = Path(__file__).parent / "checkpoints"
+    return package if package.is_dir() else Path(__file__).parent.parent / "checkpoints"
+
+
+def resolve(name: str) -> Path:
+    """Folder of a checkpoint by name, model folder or training run.
+
+    Raises:
+        InputError: When there is none.
+    """
+    path = Path(name)
+    if (path / WEIGHTS).is_file():
+        return path
+    if path.is_dir():
+        best = path / "best"
+        if (best / WEIGHTS).is_file():
+            return best
+        newest = find_checkpoints(path)
+        if newest:
+            return newest[0]
+        raise InputError(f"{name}: no checkpoint in this folder")
+    shipped = shipped_checkpoints() / name
+    if (shipped / WEIGHTS).is_file():
+        return shipped
+    known = sorted(p.parent.name for p in shipped_checkpoints().glob(f"*/{WEIGHTS}"))
+    raise InputError(
+        f"{name!r} is neither a checkpoint folder nor one of {', '.join(known) or 'none shipped'}"
+    )
+
+
+def find_checkpoints(run: Path) -> list[Path]:
+    """Finished checkpoints of a run, newest first, found by scanning."""
+    return sorted((p for p in run.glob("ckpt-*") if p.is_dir() and "tmp" not in p.name), reverse=True)
+
+
+def _verify(folder: Path) -> dict[str, str]:
+    try:
+        digests: dict[str, str] = json.loads((folder / DIGESTS).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: no readable {DIGESTS}") from error
+    for name, digest in digests.items():
+        path = folder / name
+        if path.parent != folder or not path.is_file() or file_digest(path) != digest:
+            raise DataError(f"{path}: SHA-256 differs from {DIGESTS}")
+    if WEIGHTS not in digests or SETTINGS not in digests:
+        raise DataError(f"{folder}: {DIGESTS} does not cover {WEIGHTS} and {SETTINGS}")
+    return digests
+
+
+def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu") -> Model:
+    """Load a checkpoint by name (shipped), folder or training run; digests are checked.
+
+    Raises:
+        InputError: When there is no such checkpoint.
+        DataError: When it is damaged or of a newer schema.
+    """
+    folder = resolve(str(name))
+    digests = _verify(folder)
+    settings = json.loads((folder / SETTINGS).read_text())
+    if settings.get("schema", 0) > SCHEMA:
+        raise DataError(f"{folder}: schema {settings['schema']} is newer than this program's {SCHEMA}")
+    config = from_mapping(RunConfig, settings["config"])
+    network = make_backbone(config.network)
+    try:
+        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(f"{folder}: the weights do not fit the settings ({error})") from error
+    network.requires_grad_(False)
+    return Model(
+        network=network.to(device).eval(),
+        diffusion=config.diffusion,
+        name=str(settings.get("name") or folder.name),
+        seeds_mmff94s=bool(settings.get("seeds_mmff94s", True)),
+        settings=settings,
+        digest=digests[WEIGHTS],
+    )
+
+
+def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
+    """Write a checkpoint folder under a temporary name, with digests, and rename it into place."""
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for name, content in {**files, DIGESTS: (json.dumps(digests, indent=1) + "\n").encode()}.items():
+        with (temporary / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    if folder.exists():
+        retired = folder.with_name(f"{folder.name}.tmp-old-{os.getpid()}")
+        os.replace(folder, retired)
+        os.replace(temporary, folder)
+        shutil.rmtree(retired)
+    else:
+        os.replace(temporary, folder)
+
+
+def model_files(network: Backbone, config: RunConfig, **extra: Any) -> dict[str, bytes]:
+    """Weights and settings of a network as file contents."""
+    settings = {
+        "schema": SCHEMA,
+        "program": f"conformergen {__version__}",
+        "torch": torch.__version__,
+        **extra,
+        "config": asdict(config),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    return {WEIGHTS: save(tensors), SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()}
+
+
+def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: Any) -> None:
+    """Commit the full training state: averaged weights as the model, the rest beside it."""
+    state: dict[str, torch.Tensor] = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
+    state["n_averaged"] = trainer.average.n_averaged
+    for index, values in trainer.optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
+    progress = {
+        "step": trainer.step,
+        "epoch": trainer.epoch,
+        "cursor": trainer.cursor,
+        "skipped": trainer.n_skipped,
+    }
+    files = model_files(trainer.average.module, config, **extra, progress=progress)
+    files[STATE] = save({k: v.detach().cpu().clone().contiguous() for k, v in state.items()})
+    write_checkpoint(folder, files)
+
+
+def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str, Any]:
+    """Continue from a checkpoint; returns its settings.
+
+    Raises:
+        DataError: When it is damaged, or belongs to a run of other settings.
+    """
+    _verify(folder)
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    if settings["config"] != asdict(config):
+        raise DataError(f"{folder} was made with other settings; resume with the same preset, file and flags")
+    try:
+        state = load((folder / STATE).read_bytes())
+        weights = load((folder / WEIGHTS).read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{folder}: unreadable training state ({error})") from error
+    trainer.network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
+    trainer.average.module.load_state_dict(weights)
+    trainer.average.n_averaged.copy_(state["n_averaged"])
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in state.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
+    stored = trainer.optimizer.state_dict()
+    trainer.optimizer.load_state_dict({"state": moments, "param_groups": stored["param_groups"]})
+    progress = settings["progress"]
+    trainer.step, trainer.epoch, trainer.cursor = progress["step"], progress["epoch"], progress["cursor"]
+    trainer.n_skipped = progress["skipped"]
+    return settings
+
+
+def exact_state(network: Backbone, settings: NetworkSettings) -> Backbone:
+    """The same network without relaxed branches: its outputs at beta = 0, bit for bit."""
+    from dataclasses import replace
+
+    plain = make_backbone(replace(settings, relaxation=replace(settings.relaxation, mode="none")))
+    wanted = plain.state_dict().keys()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in wanted})
+    return plain.eval()

@@ -1,0 +1,34 @@
+"""RDKit: parsing, graphs, stereochemistry, symmetry, embedding and force fields."""
+
+from conformergen.chem.embedding import EmbedSettings, embed
+from conformergen.chem.forcefield import minimise_mmff
+from conformergen.chem.mapping import conformer_positions, resolve_open_stereo
+from conformergen.chem.molecule import (
+    ELEMENT_SYMBOLS,
+    featurise,
+    mol_from_arrays,
+    mol_with_conformers,
+    molecule_from_mol,
+    molecule_from_smiles,
+    parse_smiles,
+    to_mol,
+)
+from conformergen.chem.symmetry import automorphisms, heavy_atoms
+
+__all__ = [
+    "ELEMENT_SYMBOLS",
+    "EmbedSettings",
+    "automorphisms",
+    "conformer_positions",
+    "embed",
+    "featurise",
+    "heavy_atoms",
+    "minimise_mmff",
+    "mol_from_arrays",
+    "mol_with_conformers",
+    "molecule_from_mol",
+    "molecule_from_smiles",
+    "parse_smiles",
+    "resolve_open_stereo",
+    "to_mol",
+]

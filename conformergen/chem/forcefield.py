@@ -1,0 +1,24 @@
+"""MMFF94s energies and minimisation (Halgren 1999, doi 10.1002/(SICI)1096-987X(199905)20:7<720)."""
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdForceFieldHelpers
+
+
+def minimise_mmff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise every conformer of ``mol`` in place.
+
+    Args:
+        mol: Molecule of our own making, never a caller's argument.
+        max_steps: Iterations at most.
+
+    Returns:
+        Whether each conformer converged, and energies in kcal/mol (NaN without MMFF parameters).
+    """
+    n = mol.GetNumConformers()
+    if n == 0 or not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        return np.zeros(n, dtype=bool), np.full(n, np.nan)
+    results = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
+        mol, numThreads=1, maxIters=max_steps, mmffVariant="MMFF94s"
+    )
+    return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])

@@ -1,0 +1,91 @@
+"""Bring a foreign 3D conformer into a molecule's atom order, or say why it does not belong to it."""
+
+import numpy as np
+from jaxtyping import Float32
+from rdkit import Chem
+
+from conformergen.chem.molecule import BOND_CODES, molecule_from_mol, to_mol
+from conformergen.errors import MoleculeError
+from conformergen.geometry.stereo import stereo_ok
+from conformergen.records import Molecule
+
+
+def conformer_positions(
+    molecule: Molecule, conformers: list[Chem.Mol], *, check_stereo: bool = True
+) -> list[Float32[np.ndarray, "atom 3"] | str]:
+    """Positions of each conformer in ``molecule``'s atom order, or a reason code.
+
+    Args:
+        molecule: Species the conformers should belong to.
+        conformers: Molecules with explicit hydrogens and one 3D conformer each, in any atom order.
+        check_stereo: Refuse conformers whose stereo is not the molecule's.
+
+    Returns:
+        One entry per conformer: positions, ``reacted`` (another bond graph), ``stereo`` or ``nan``.
+    """
+    template = _flat(to_mol(molecule))
+    known: dict[bytes, list[int] | None] = {}
+    result: list[Float32[np.ndarray, "atom 3"] | str] = []
+    for mol in conformers:
+        fingerprint = _bond_list(mol)
+        if fingerprint not in known:
+            known[fingerprint] = _match(template, mol)
+        order = known[fingerprint]
+        if order is None:
+            result.append("reacted")
+            continue
+        positions = mol.GetConformer().GetPositions()[order].astype(np.float32)
+        if not np.isfinite(positions).all():
+            result.append("nan")
+        elif check_stereo and not stereo_ok(positions, molecule.graph):
+            result.append("stereo")
+        else:
+            result.append(positions)
+    return result
+
+
+def resolve_open_stereo(mol: Chem.Mol, conformer: Chem.Mol, name: str = "") -> Molecule:
+    """Molecule of ``mol`` with stereo that is left open taken from a 3D conformer.
+
+    Raises:
+        MoleculeError: ``reacted`` when the conformer has another bond graph.
+    """
+    template = Chem.AddHs(mol)
+    order = _match(_flat(template), conformer)
+    if order is None:
+        raise MoleculeError("reacted", "the conformer's bond graph differs from the SMILES")
+    positioned = Chem.Mol(template)
+    geometry = Chem.Conformer(template.GetNumAtoms())
+    geometry.SetPositions(np.asarray(conformer.GetConformer().GetPositions()[order], dtype=np.float64))
+    positioned.AddConformer(geometry)
+    Chem.AssignStereochemistryFrom3D(positioned, replaceExistingTags=False)
+    source = Chem.MolToSmiles(mol)
+    resolved = molecule_from_mol(positioned, name, source_smiles=source)
+    return (
+        resolved
+        if resolved.smiles == source
+        else molecule_from_mol(positioned, name, source_smiles=source, stereo="sampled")
+    )
+
+
+def _flat(mol: Chem.Mol) -> Chem.Mol:
+    flat = Chem.Mol(mol)
+    Chem.RemoveStereochemistry(flat)
+    return flat
+
+
+def _bond_list(mol: Chem.Mol) -> bytes:
+    atoms = [(a.GetAtomicNum(), a.GetFormalCharge()) for a in mol.GetAtoms()]
+    bonds = sorted(
+        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), BOND_CODES.get(b.GetBondType(), 0))
+        for b in mol.GetBonds()
+    )
+    return repr((atoms, bonds)).encode()
+
+
+def _match(template: Chem.Mol, mol: Chem.Mol) -> list[int] | None:
+    """Indices into ``mol`` for each template atom, or None where the bond graphs differ."""
+    if mol.GetNumAtoms() != template.GetNumAtoms() or mol.GetNumBonds() != template.GetNumBonds():
+        return None
+    match = _flat(mol).GetSubstructMatch(template)
+    return list(match) if match else None

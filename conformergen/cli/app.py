@@ -1,0 +1,104 @@
+"""The Typer application, exit codes, progress and messages."""
+
+import errno
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from conformergen import __version__
+from conformergen.errors import DataError, InputError
+
+EXIT_SOME_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_DATA: Final = 65
+EXIT_IO: Final = 74
+EXIT_INTERRUPTED: Final = 130
+#: Seconds between log lines where stderr is not a terminal.
+_LOG_INTERVAL: Final = 30.0
+
+
+class _ExitCodes(TyperGroup):
+    """Turn known errors into one line and the right exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            code, message = EXIT_USAGE, str(error)
+        except DataError as error:
+            code, message = EXIT_DATA, str(error)
+        except BrokenPipeError:
+            raise typer.Exit(EXIT_IO) from None
+        except KeyboardInterrupt:
+            code, message = EXIT_INTERRUPTED, "interrupted"
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
+                raise
+            code, message = EXIT_IO, str(error)
+        say(f"error: {message}")
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_ExitCodes,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help costs half the start-up time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Generate, train, score: 3D conformers of molecules.",
+)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"conformergen: {text}", file=sys.stderr, flush=True)
+
+
+def say_json(value: dict[str, Any]) -> None:
+    """The summary of a run: one JSON line on stderr."""
+    print(json.dumps(value), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a log line every 30 s elsewhere; both on stderr."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda n: bar.advance(task, n)
+        return
+    done, last = 0, time.monotonic()
+
+    def advance(n: int) -> None:
+        nonlocal done, last
+        done += n
+        if time.monotonic() - last > _LOG_INTERVAL:
+            last = time.monotonic()
+            say(f"{label}: {done}{'' if total is None else f' of {total}'}")
+
+    yield advance
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"conformergen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """3D conformers of molecules: preprocess datasets, train models, generate from SMILES, evaluate ensembles."""

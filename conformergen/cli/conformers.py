@@ -1,0 +1,191 @@
+"""``generate`` and ``evaluate``."""
+
+import json
+import resource
+import sys
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from conformergen.cli.app import EXIT_SOME_FAILED, app, progress, say, say_json
+from conformergen.errors import InputError
+
+if TYPE_CHECKING:
+    from conformergen.datasets.inputs import InputRecord
+    from conformergen.records import Failure
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
+
+
+def _count(text: str) -> tuple[int, int]:
+    """``20`` or ``2K``: conformers, and the multiple of the input's ``n_conformers`` column."""
+    if text.upper().endswith("K") and text[:-1].isdigit():
+        return 20, int(text[:-1])
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"-n {text!r}: a number, or 2K for twice the input's n_conformers column")
+    return int(text), 0
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    """``I/N`` of --shard, I from 1."""
+    if text is None:
+        return 0, 1
+    index, _, total = text.partition("/")
+    if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
+        raise InputError(f"--shard {text!r}: write I/N with 1 <= I <= N")
+    return int(index) - 1, int(total)
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@app.command()
+def generate(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help=".sdf[.gz], .xyz[.gz], .h5, .pkl; '-' is SDF on stdout.")
+    ] = "-",
+    n: Annotated[
+        str, typer.Option("-n", help="Conformers of each molecule; 2K: twice the column n_conformers.")
+    ] = "20",
+    checkpoint: Annotated[str, typer.Option(help="Shipped model, model folder or training run.")] = "default",
+    method: Annotated[str, typer.Option(help="model, or a baseline: etkdg, etkdg+mmff94s.")] = "model",
+    sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
+    steps: Annotated[int, typer.Option(help="Integration steps.")] = 5,
+    seed: Annotated[int, typer.Option(help="Same seed, same conformers.")] = 0,
+    refine: Annotated[str, typer.Option(help="none, mmff94s or gfn2-xtb (needs the xtb program).")] = "none",
+    stereo: Annotated[
+        str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")
+    ] = "sample",
+    smiles_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "smiles",
+    name_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "name",
+    max_atoms: Annotated[int, typer.Option(help="Largest molecule, hydrogens included.")] = 999,
+    limit: Annotated[int | None, typer.Option(help="Only the first molecules of the input.")] = None,
+    shard: Annotated[str | None, typer.Option(help="I/N: every N-th molecule from the I-th.")] = None,
+    jobs: Jobs = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")
+    ] = False,
+) -> None:
+    """Generate conformers; inputs that fail are listed in OUT.failures.jsonl with a reason code."""
+    from conformergen.datasets.inputs import read_inputs
+    from conformergen.workflows.generate import GenerateSettings, generate_to
+    from conformergen.workflows.outputs import open_writer
+
+    count, per_reference = _count(n)
+    index, total = _part(shard)
+    settings = GenerateSettings(
+        n=count,
+        per_reference=per_reference,
+        method=method,
+        checkpoint=checkpoint,
+        sampler=sampler,
+        steps=steps,
+        seed=seed,
+        refine=refine,
+        stereo=stereo,
+        max_atoms=max_atoms,
+        jobs=jobs,
+        device=device,
+    )
+    records = read_inputs(source, smiles_column=smiles_column, name_column=name_column)
+    chosen = (r for r in islice(records, limit) if r.index % total == index)
+    if dry_run:
+        _check(chosen, max_atoms=max_atoms)
+        return
+    began = _cpu_seconds()
+    log = _FailureLog(out)
+    with progress("molecules", None) as advance:
+        summary = generate_to(chosen, open_writer(out), settings, on_failure=log.add, progress=advance)
+    log.close()
+    values = {k: v for k, v in asdict(summary).items() if k != "failures"}
+    cpu = (_cpu_seconds() - began) / max(1, summary.conformers)
+    say_json(values | {"method": method, "steps": steps, "cpu_seconds_per_conformer": round(cpu, 4)})
+    if summary.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check(records: "islice[InputRecord] | object", *, max_atoms: int) -> None:
+    from collections import Counter
+
+    from conformergen.chem import molecule_from_smiles
+    from conformergen.errors import MoleculeError
+
+    counts: Counter[str] = Counter()
+    for record in records:  # type: ignore[attr-defined]
+        try:
+            molecule_from_smiles(record.smiles, record.name, max_atoms=max_atoms)
+            counts["ok"] += 1
+        except MoleculeError as error:
+            counts[error.reason] += 1
+            say(f"line {record.index + 1} {record.name}: {error.reason}: {error}")
+    say_json({"requested": sum(counts.values()), **counts})
+
+
+class _FailureLog:
+    """``OUT.failures.jsonl``, or lines on stderr where the output is stdout."""
+
+    def __init__(self, out: str) -> None:
+        self._path = None if out == "-" else Path(f"{out}.failures.jsonl")
+        self._file: TextIO | None = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def add(self, failure: "Failure") -> None:
+        if self._path is None:
+            say(f"{failure.name}: {failure.reason}: {failure.message}")
+            return
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8")
+        self._file.write(json.dumps(asdict(failure)) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[Path, typer.Argument(help="Generated conformers: SDF, .h5 or shards.")],
+    reference: Annotated[Path, typer.Option(help="Reference conformers: SDF, shards or GEOM rdkit_folder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON report.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML report that works offline.")] = None,
+    thresholds: Annotated[str, typer.Option(help="Å, comma-separated.")] = "0.5,0.75,1.25",
+    label: Annotated[str, typer.Option(help="Name in the table and report.")] = "",
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Further generated sets for the HTML report and the table.")
+    ] = None,
+    jobs: Jobs = 1,
+) -> None:
+    """Score conformers: COV and MAT, recall and precision, heavy-atom symmetry-aware RMSD, strict <."""
+    from conformergen.datasets.shards import write_json
+    from conformergen.workflows.evaluate import evaluate as run
+    from conformergen.workflows.evaluate import table
+
+    try:
+        limits = tuple(float(t) for t in thresholds.split(","))
+    except ValueError:
+        raise InputError(f"--thresholds {thresholds!r}: numbers, comma-separated") from None
+    results = {}
+    for path in (generated, *(compare or [])):
+        name = label if label and path == generated else path.name.split(".")[0]
+        with progress(f"scoring {name}", None) as advance:
+            results[name] = run(path, reference, thresholds=limits, jobs=jobs, progress=advance)
+        print(table(results[name].report, label=name))
+    main = next(iter(results.values()))
+    if out is not None:
+        write_json(out, main.report if len(results) == 1 else {k: r.report for k, r in results.items()})
+    if html is not None:
+        from conformergen.workflows.report import write_html
+
+        paths = dict(zip(results, (generated, *(compare or [])), strict=True))
+        write_html(html, results, paths, reference)
+    sys.stdout.flush()

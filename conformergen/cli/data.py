@@ -1,0 +1,123 @@
+"""``preprocess`` and ``reference``: make shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conformergen.cli.app import EXIT_SOME_FAILED, app, progress, say, say_json
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")
+]
+
+
+@app.command()
+def preprocess(
+    sources: Annotated[
+        list[Path], typer.Argument(help="GEOM rdkit_folder, .sdf[.gz], .smi, .csv or shard folders.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.")],
+    format: Annotated[str, typer.Option(help="auto, geom-rdkit, sdf, shards or smiles.")] = "auto",
+    split: Annotated[
+        str, typer.Option(help="random, scaffold, train, or a split file (.npy, .npz, .json).")
+    ] = "random",
+    max_confs: Annotated[int, typer.Option(help="Lowest conformers kept of each molecule.")] = 30,
+    seeds: Annotated[bool, typer.Option(help="Pair each conformer with an ETKDGv3 seed conformer.")] = True,
+    seeds_mmff94s: Annotated[bool, typer.Option(help="Minimise seeds with MMFF94s.")] = True,
+    exclude_name: Annotated[
+        list[str] | None, typer.Option(help="Shell pattern of names to leave out.")
+    ] = None,
+    exclude_smiles: Annotated[
+        list[Path] | None, typer.Option(help="List of molecules to leave out, stereoisomers included.")
+    ] = None,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    dry_run: DryRun = False,
+) -> None:
+    """Clean datasets and write HDF5 shards; the same command resumes an interrupted run."""
+    from conformergen.datasets.pairing import SeedSettings
+    from conformergen.workflows.preprocess import PreprocessSettings, check_sources
+    from conformergen.workflows.preprocess import preprocess as run
+
+    settings = PreprocessSettings(
+        format=format,
+        split=split,
+        max_confs=max_confs,
+        seeds=SeedSettings(mmff94s=seeds_mmff94s) if seeds else None,
+        seed=seed,
+        exclude_names=tuple(exclude_name or ()),
+        exclude_smiles=tuple(map(str, exclude_smiles or ())),
+    )
+    if dry_run:
+        say_json(check_sources(sources, settings))
+        return
+    with progress("molecules", None) as advance:
+        summary = run(sources, out, settings, jobs=jobs, progress=advance)
+    for failure in summary.failures:
+        say(f"{failure.name or failure.input}: {failure.reason}: {failure.message}")
+    say_json(
+        {
+            "requested": summary.requested,
+            "done": summary.done,
+            "failed": summary.failed,
+            "excluded": summary.excluded,
+            "conformers": summary.conformers,
+            "dropped_conformers": summary.dropped,
+        }
+    )
+    if summary.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def reference(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of finished ensembles and the shard.")],
+    level: Annotated[str, typer.Option(help="gfn2-xtb, or gfn-ff as the cheap option.")] = "gfn2-xtb",
+    ewin: Annotated[float, typer.Option(help="Energy window of the result, kcal/mol.")] = 6.0,
+    lean: Annotated[
+        bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    dry_run: DryRun = False,
+) -> None:
+    """Make complete GFN2-xTB ensembles with the xtb program; the same command resumes an interrupted run."""
+    from conformergen.datasets.inputs import read_inputs
+    from conformergen.workflows.make_reference import make_reference
+    from conformergen.workflows.reference import ReferenceSettings
+
+    records = list(read_inputs(source))
+    settings = (
+        ReferenceSettings.lean(level=level, ewin=ewin) if lean else ReferenceSettings(level=level, ewin=ewin)
+    )
+    if dry_run:
+        say_json({"requested": len(records)})
+        return
+    with progress("ensembles", len(records)) as advance:
+        summary = make_reference(
+            records,
+            out,
+            settings,
+            seed=seed,
+            split=split,
+            jobs=jobs,
+            on_failure=lambda f: say(f"{f.name}: {f.reason}: {f.message}"),
+            progress=advance,
+        )
+    say_json(
+        {
+            "requested": summary.requested,
+            "done": summary.done,
+            "failed": summary.failed,
+            "conformers": summary.conformers,
+        }
+    )
+    if summary.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)

@@ -1,0 +1,131 @@
+"""``train``, ``export`` and ``info``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from conformergen.cli.app import app, say, say_json
+from conformergen.errors import InputError
+
+if TYPE_CHECKING:
+    from conformergen.training.loop import LogLine
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Duration such as ``90m``, ``2h`` or ``45`` (seconds).
+
+    Raises:
+        InputError: For anything else.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        value = float(number) * _UNITS[unit]
+    except ValueError:
+        value = -1.0
+    if value <= 0:
+        raise InputError(f"--time-limit {text!r}: write 90m, 2h or 45s")
+    return value
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Option("--data", help="Shard folder; may be given several times.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    preset: Annotated[str, typer.Option(help="tiny, small or drugs.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="TOML file over the preset.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value over both, such as training.learning_rate=5e-4."),
+    ] = None,
+    relaxation: Annotated[
+        str | None, typer.Option(help="none or recm (RECM-style, after the abstract of arXiv 2602.02853).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop with a checkpoint after 90m, 2h, ...")] = None,
+    init: Annotated[str | None, typer.Option(help="Start from the weights of this checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest good checkpoint.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check settings and data, print counts.")
+    ] = False,
+) -> None:
+    """Train a generator on shards; every step can be resumed exactly."""
+    from conformergen.config import load_config
+    from conformergen.workflows.train import load_sets
+    from conformergen.workflows.train import train as run
+
+    overrides = list(set_ or [])
+    if relaxation is not None:
+        overrides.append(f"network.relaxation.mode={relaxation}")
+    if steps is not None:
+        overrides.append(f"training.steps={steps}")
+    settings = load_config(preset, config, overrides)
+    if dry_run:
+        counts = {part: len(load_sets(data, part)) for part in ("train", "val")}
+        say_json({"molecules": counts, "steps": settings.training.steps})
+        return
+    summary = run(
+        data,
+        out,
+        settings,
+        device=device,
+        time_limit=None if time_limit is None else seconds(time_limit),
+        resume=resume,
+        init=init,
+        report=_print_line,
+        warn=say,
+    )
+    say_json(
+        {
+            "step": summary.step,
+            "finished": summary.finished,
+            "val_loss": summary.val_loss,
+            "skipped_steps": summary.skipped,
+        }
+    )
+
+
+def _print_line(line: "LogLine") -> None:
+    text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
+    if line.val_loss is not None:
+        text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
+    say(text)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Training run or checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the exported model.")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Drop the relaxed branches: exactly equivariant.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the model; the folder's by default.")] = None,
+) -> None:
+    """Write a model for inference: averaged weights and settings, without the training state."""
+    from conformergen.workflows.export import export as run_export
+
+    say_json(run_export(run, out, exact=exact, name=name))
+
+
+@app.command()
+def info(
+    path: Annotated[
+        str, typer.Argument(help="Shard folder, checkpoint, training run, or name of a shipped model.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a shard folder or a checkpoint holds."""
+    from conformergen.workflows.info import describe
+
+    facts = describe(path)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        print(f"{key:24s} {value}")

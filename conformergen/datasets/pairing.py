@@ -1,0 +1,99 @@
+"""Pair ETKDG seed conformers with reference conformers and bring them into one frame and labelling.
+
+One-to-one assignment on the symmetry-aware RMSD matrix (the coupling of torsional diffusion, Jing et al. 2022,
+arXiv 2206.01729, with RMSD as cost), then the best automorphism and the Kabsch rotation over heavy atoms;
+hydrogens follow their heavy atom.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from scipy.optimize import linear_sum_assignment
+
+from conformergen.chem import EmbedSettings, automorphisms, embed, heavy_atoms, to_mol
+from conformergen.errors import InputError
+from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
+from conformergen.records import ConformerSet, MolGraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedSettings:
+    """Seeds stored beside training conformers.
+
+    Attributes:
+        pool: Seeds made for each molecule at least; a full ensemble gets as many as it has conformers.
+        mmff94s: Minimise seeds with MMFF94s. Use at inference what was used in training.
+    """
+
+    pool: int = 8
+    mmff94s: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pool < 1:
+            raise InputError("seeds.pool must be at least 1")
+
+
+def with_seeds(conformers: ConformerSet, settings: SeedSettings, *, seed: int) -> ConformerSet:
+    """Attach one aligned seed conformer to each conformer.
+
+    Raises:
+        MoleculeError: ``embed`` or ``stereo`` when no seed can be made.
+    """
+    molecule = conformers.molecule
+    mol = to_mol(molecule)
+    n = max(len(conformers), settings.pool)
+    seeds = embed(molecule, n, seed=seed, settings=EmbedSettings(mmff94s=settings.mmff94s))
+    if len(seeds) < len(conformers):  # RDKit gave up early: use some seeds more than once
+        seeds = seeds[np.arange(len(conformers)) % len(seeds)]
+    heavy = heavy_atoms(mol)
+    permutations, _ = automorphisms(mol, scoring=False, max_matches=256)
+    cost, best = rmsd_matrix(conformers.positions[:, heavy], seeds[:, heavy], permutations)
+    rows, columns = linear_sum_assignment(cost)
+    paired = np.empty_like(conformers.positions)
+    parents = hydrogen_parents(molecule.graph)
+    for row, column in zip(rows, columns, strict=True):
+        paired[row] = align_seed(
+            conformers.positions[row],
+            seeds[column],
+            heavy=heavy,
+            permutation=permutations[best[row, column]],
+            parents=parents,
+        )
+    return replace(conformers, seeds=paired)
+
+
+def hydrogen_parents(graph: MolGraph) -> Int32[np.ndarray, " atom"]:
+    """Neighbour of each hydrogen; -1 for heavy atoms and for hydrogens bound to hydrogen."""
+    parents = np.full(graph.n_atoms, -1, dtype=np.int32)
+    for a, b in graph.bonds.tolist():
+        for hydrogen, other in ((a, b), (b, a)):
+            if graph.atomic_numbers[hydrogen] == 1 and graph.atomic_numbers[other] != 1:
+                parents[hydrogen] = other
+    return parents
+
+
+def align_seed(
+    reference: Float32[np.ndarray, "atom 3"],
+    seed: Float32[np.ndarray, "atom 3"],
+    *,
+    heavy: Int32[np.ndarray, " heavy"],
+    permutation: Int32[np.ndarray, " heavy"],
+    parents: Int32[np.ndarray, " atom"],
+) -> Float32[np.ndarray, "atom 3"]:
+    """Relabel and rotate ``seed`` onto ``reference``."""
+    target_mean = reference[heavy].mean(axis=0)
+    source = heavy[permutation]
+    mobile_mean = seed[source].mean(axis=0)
+    rotation = kabsch_rotation(reference[heavy] - target_mean, seed[source] - mobile_mean)
+    moved = (seed - mobile_mean) @ rotation + target_mean
+    result = moved.copy()
+    result[heavy] = moved[source]
+    image = {int(h): int(s) for h, s in zip(heavy, source, strict=True)}
+    for parent in np.unique(parents[parents >= 0]).tolist():
+        own = np.flatnonzero(parents == parent)
+        theirs = np.flatnonzero(parents == image[parent])
+        distance = np.linalg.norm(reference[own][:, None] - moved[theirs][None], axis=-1)
+        rows, columns = linear_sum_assignment(distance**2)
+        result[own[rows]] = moved[theirs[columns]]
+    return result.astype(np.float32)

@@ -1,0 +1,41 @@
+"""What a reader is, and what it yields."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rdkit import Chem
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class RawEnsemble:
+    """One molecule of a source as it stands there: nothing is filtered or reordered yet.
+
+    Attributes:
+        smiles: SMILES of the source; empty when only the 3D structures say what it is.
+        name: Title or id.
+        conformers: Molecules with explicit hydrogens and one 3D conformer each; may be empty.
+        energies: kcal/mol relative, or None.
+        weights: Boltzmann weights, or None.
+        energy_method: Level of the energies.
+        position: Index of the source file or record group, for split files.
+        error: Why the source could not be read, with no conformers then.
+    """
+
+    smiles: str
+    name: str
+    conformers: list[Chem.Mol]
+    energies: list[float] | None = None
+    weights: list[float] | None = None
+    energy_method: str = ""
+    position: int = 0
+    error: str = ""
+
+
+class Reader(Protocol):
+    """Yield every molecule of a source, in an order that depends on the source alone."""
+
+    def __call__(self, source: Path) -> Iterator[RawEnsemble]:
+        """Read ``source``."""
+        ...

@@ -1,0 +1,213 @@
+"""Disposable process that reads GEOM pickles through an allow-list and answers in plain arrays.
+
+Run as ``python -m conformergen.datasets.unpickle_child``: one path a line on standard input; for each, eight
+bytes of length and an ``.npz`` without objects on standard output. The parent never unpickles anything. The
+process imports neither torch nor the network, and its memory and CPU time are limited.
+"""
+
+import io
+import json
+import pickle
+import pickletools
+import resource
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from rdkit import Chem
+
+MAX_BYTES: Final = 256 * 2**20
+MAX_OPERATIONS: Final = 5_000_000
+MAX_MOL_BYTES: Final = 2**20
+MAX_DEPTH: Final = 8
+_MEMORY: Final = 2 * 2**30
+_CPU_SECONDS: Final = 3600
+_REFUSED: Final = frozenset(
+    {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
+    | {"NEXT_BUFFER", "READONLY_BUFFER"}
+)
+_BOND_CODES: Final = {
+    Chem.BondType.SINGLE: 1,
+    Chem.BondType.DOUBLE: 2,
+    Chem.BondType.TRIPLE: 3,
+    Chem.BondType.AROMATIC: 4,
+}
+
+
+class _Holder:
+    """What a ``Mol`` becomes inside the unpickler: its bytes and nothing that BUILD could write to."""
+
+    __slots__ = ("binary",)
+
+    def __init__(self, binary: bytes) -> None:
+        if not isinstance(binary, bytes) or len(binary) > MAX_MOL_BYTES:
+            raise pickle.UnpicklingError("a Mol takes one bytes argument of limited size")
+        self.binary = binary
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore attributes hung on a Mol."""
+
+
+class _DType:
+    """Placeholder for a NumPy dtype of a plain number."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str) -> None:
+        if code not in ("f4", "f8", "i4", "i8", "b1", "<f4", "<f8", "<i4", "<i8"):
+            raise pickle.UnpicklingError(f"dtype {code!r} is not allowed")
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like: validated by the code already."""
+
+
+class _Callable:
+    """Factory without attributes: BUILD and SETATTR find nothing to change."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any) -> Any:
+        return self._make(*args)
+
+
+def _scalar(dtype: _DType, data: bytes) -> float | int | bool:
+    return np.frombuffer(data, dtype=np.dtype(dtype.code))[0].item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError("only latin1 bytes are allowed")
+    return text.encode("latin-1")
+
+
+def _dtype(code: str, *_: object) -> _DType:
+    return _DType(code)
+
+
+_ALLOWED: Final = {
+    ("rdkit.Chem.rdchem", "Mol"): _Holder,
+    ("rdkit.Chem", "Mol"): _Holder,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickler that knows the names of GEOM files and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer with a harmless factory, or refuse."""
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a GEOM pickle")
+        return _Callable(_ALLOWED[module, name])
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """For ``split0.npy``: an object array of index arrays."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Allow NumPy's own array constructors only."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.zeros(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a split file")
+
+
+def scan(data: bytes) -> None:
+    """Refuse opcodes that build arbitrary objects, before anything is executed."""
+    if len(data) > MAX_BYTES:
+        raise pickle.UnpicklingError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
+    for count, (opcode, _, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in _REFUSED:
+            raise pickle.UnpicklingError(f"opcode {opcode.name} is not allowed")
+        if count > MAX_OPERATIONS:
+            raise pickle.UnpicklingError("too many operations")
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Copy of the numbers and strings of a result as JSON-able values; Mols are left out."""
+    if depth > MAX_DEPTH:
+        raise pickle.UnpicklingError("nested too deeply")
+    if isinstance(value, dict):
+        return {str(k): _plain(v, depth + 1) for k, v in value.items() if not isinstance(v, _Holder)}
+    if isinstance(value, list | tuple):
+        return [_plain(v, depth + 1) for v in value if not isinstance(v, _Holder)]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise pickle.UnpicklingError(f"unexpected {type(value).__name__}")
+
+
+def load_geom(data: bytes) -> bytes:
+    """One GEOM pickle as an ``.npz``: a JSON header and the conformers' arrays."""
+    scan(data)
+    content = RestrictedUnpickler(io.BytesIO(data)).load()
+    if not isinstance(content, dict) or not isinstance(content.get("conformers"), list):
+        raise pickle.UnpicklingError("a GEOM file is a dict with a list of conformers")
+    columns: dict[str, list[np.ndarray]] = {
+        k: [] for k in ("numbers", "charges", "bonds", "types", "positions")
+    }
+    sizes = []
+    for conformer in content["conformers"]:
+        mol = Chem.Mol(conformer["rd_mol"].binary)
+        sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
+        columns["numbers"].append(np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8))
+        columns["charges"].append(np.array([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=np.int8))
+        pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]
+        columns["bonds"].append(np.array(pairs, dtype=np.int32).reshape(-1, 2))
+        codes = [_BOND_CODES.get(b.GetBondType(), 1) for b in mol.GetBonds()]
+        columns["types"].append(np.array(codes, dtype=np.uint8))
+        columns["positions"].append(mol.GetConformer().GetPositions().astype(np.float32))
+    arrays = {k: np.concatenate(v) if v else np.zeros(0) for k, v in columns.items()}
+    arrays["sizes"] = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    return _pack(_plain(content), arrays)
+
+
+def load_split(data: bytes) -> bytes:
+    """``split0.npy`` as an ``.npz`` of three integer arrays."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        np.lib.format.read_array_header_1_0(stream)
+    else:
+        np.lib.format.read_array_header_2_0(stream)
+    parts = _ArrayUnpickler(stream).load()
+    arrays = {f"part{i}": np.asarray(part, dtype=np.int64) for i, part in enumerate(parts)}
+    return _pack({}, arrays)
+
+
+def _pack(header: Any, arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(buffer, header=text, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _answer(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return load_split(data) if path.suffix == ".npy" else load_geom(data)
+    except Exception as error:  # noqa: BLE001  hostile bytes may raise anything; the process is disposable
+        return _pack({"error": f"{type(error).__name__}: {error}"[:300]}, {})
+
+
+def main(lines: BinaryIO, out: BinaryIO) -> None:
+    """Serve one file a line until the input ends."""
+    for line in lines:
+        answer = _answer(Path(line.rstrip(b"\n").decode()))
+        out.write(len(answer).to_bytes(8, "little") + answer)
+        out.flush()
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    main(sys.stdin.buffer, sys.stdout.buffer)

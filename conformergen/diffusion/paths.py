@@ -1,0 +1,129 @@
+"""How noise and data mix. Both paths predict denoised coordinates and share one ODE.
+
+With the level u (descending, 0 at the data) every path obeys dx/du = (x - D(x, u)) / u, so that samplers are
+written once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Final, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Positions = Float[Tensor, "batch atom 3"]
+Levels = Float[Tensor, " batch"]
+
+
+def _wide(level: Levels) -> Float[Tensor, "batch 1 1"]:
+    return level[:, None, None]
+
+
+class Path(ABC):
+    """Mixture of prior and data at level u.
+
+    Args:
+        sigma: Scale of the prior's noise, Å.
+        sigma_data: Spread of the data around the anchor, Å (EDM only).
+    """
+
+    def __init__(self, *, sigma: float, sigma_data: float) -> None:
+        self.sigma = sigma
+        self.sigma_data = sigma_data
+
+    @abstractmethod
+    def draw(self, uniform: Levels) -> Levels:
+        """Training levels from uniform numbers."""
+
+    @abstractmethod
+    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+        """n_steps + 1 sampling levels, descending, the last 0."""
+
+    @abstractmethod
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+        """X at a level."""
+
+    @abstractmethod
+    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+        """c_skip, c_out and the conditioning value c_noise of D = c_skip x + c_out F(x, c_noise)."""
+
+    @abstractmethod
+    def noise_scale(self, level: float) -> float:
+        """Standard deviation of the noise at a level, Å: what a stochastic sampler adds back."""
+
+    def start(self, anchor: Positions, noise: Positions) -> Positions:
+        """X at the first sampling level."""
+        return anchor + self.sigma * noise
+
+    def weight(self, level: Levels) -> Levels:
+        """Loss weight 1 / c_out^2: unit weight on the network's own output."""
+        return self.coefficients(level)[1].clamp(min=1e-2).reciprocal().square()
+
+
+@final
+class LinearPath(Path):
+    """Linear interpolant, flow matching (Lipman et al. 2023, arXiv 2210.02747): x = (1-u) data + u (anchor + noise)."""
+
+    def draw(self, uniform: Levels) -> Levels:
+        """Uniform in (0, 1]."""
+        return uniform.clamp(min=1e-3)
+
+    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+        """Even steps from 1 to 0."""
+        return torch.linspace(1.0, 0.0, n_steps + 1)
+
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+        """Straight line from the prior sample to the data."""
+        return (1.0 - _wide(level)) * data + _wide(level) * self.start(anchor, noise)
+
+    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+        """The network's target is the velocity data - prior sample."""
+        return torch.ones_like(level), level, 4.0 * level - 2.0
+
+    def noise_scale(self, level: float) -> float:
+        """Linear in the level."""
+        return self.sigma * level
+
+
+@final
+class EDMPath(Path):
+    """Variance-exploding diffusion with EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+    Coordinates reach the network unscaled, in Å: distances enter through bounded radial functions, which take
+    the place of c_in.
+    """
+
+    RHO: Final = 7.0
+    SIGMA_MIN: Final = 0.002
+
+    def draw(self, uniform: Levels) -> Levels:
+        """Karras's sampling schedule at a uniform time."""
+        low, high = self.SIGMA_MIN ** (1 / self.RHO), self.sigma ** (1 / self.RHO)
+        return (high + (1.0 - uniform) * (low - high)) ** self.RHO
+
+    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+        """Karras's schedule (eq. 5), then 0."""
+        last = torch.zeros(1)
+        return (
+            torch.cat([self.draw(torch.linspace(1.0, 0.0, n_steps)), last])
+            if n_steps > 1
+            else torch.cat([torch.tensor([self.sigma]), last])
+        )
+
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+        """Data plus noise; a seed anchor takes part only at the start of sampling."""
+        del anchor
+        return data + _wide(level) * noise
+
+    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+        """Table 1 of the paper."""
+        total = level.square() + self.sigma_data**2
+        return self.sigma_data**2 / total, level * self.sigma_data / total.sqrt(), level.log() / 4.0
+
+    def noise_scale(self, level: float) -> float:
+        """The level is the standard deviation."""
+        return level
+
+
+PATHS: Final[Mapping[str, type[Path]]] = {"linear": LinearPath, "edm": EDMPath}

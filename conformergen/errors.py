@@ -1,0 +1,45 @@
+"""What can go wrong, by whose fault it is."""
+
+from typing import Final
+
+#: Reason codes of a failed molecule; they are written to ``OUT.failures.jsonl``.
+REASONS: Final = (
+    "parse",
+    "sanitise",
+    "domain",
+    "too-large",
+    "embed",
+    "stereo",
+    "reacted",
+    "nan",
+    "timeout",
+    "crash",
+    "oom",
+    "io",
+)
+
+
+class InputError(Exception):
+    """The user's mistake: one line, no traceback, exit code 2."""
+
+
+class DataError(Exception):
+    """A data file or checkpoint fails verification: one line, exit code 65."""
+
+
+class MoleculeError(Exception):
+    """One molecule cannot be processed; the run goes on.
+
+    Attributes:
+        reason: One of ``REASONS``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason code {reason!r}")
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["MoleculeError"], tuple[str, str]]:
+        """Survive the trip from a worker process."""
+        return (MoleculeError, (self.reason, str(self)))

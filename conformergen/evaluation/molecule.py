@@ -1,0 +1,89 @@
+"""Score of one molecule: clean its references, map atoms, fill the RMSD matrix."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from rdkit import Chem
+
+from conformergen.chem import (
+    automorphisms,
+    conformer_positions,
+    heavy_atoms,
+    molecule_from_mol,
+    parse_smiles,
+    to_mol,
+)
+from conformergen.errors import MoleculeError
+from conformergen.geometry.rmsd import rmsd_matrix
+from conformergen.geometry.stereo import stereo_ok
+from conformergen.records import Molecule
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ScoringTask:
+    """References and samples of one molecule, in any atom order."""
+
+    name: str
+    smiles: str
+    references: list[Chem.Mol]
+    samples: list[Chem.Mol]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Score:
+    """One molecule's comparison.
+
+    Attributes:
+        name: Title of the reference.
+        smiles: Its SMILES.
+        rmsd: (ref, gen) in Å; no columns for a molecule without samples.
+        n_dropped: References left out because their bond graph is not the SMILES's.
+        n_stereo_differs: References kept whose stereo is not the SMILES's.
+        n_bad_samples: Samples left out because their bond graph is not the SMILES's.
+        n_wrong_stereo: Samples whose stereo is not the SMILES's; they take part as they are.
+        exact: False where the list of automorphisms was cut and RMSDs are upper bounds.
+    """
+
+    name: str
+    smiles: str
+    rmsd: Float64[np.ndarray, "ref gen"]
+    n_dropped: int = 0
+    n_stereo_differs: int = 0
+    n_bad_samples: int = 0
+    n_wrong_stereo: int = 0
+    exact: bool = True
+
+
+def score_molecule(task: ScoringTask) -> Score:
+    """Fill the RMSD matrix of one molecule.
+
+    Raises:
+        MoleculeError: ``parse`` for an unreadable SMILES, ``reacted`` when no reference has its graph.
+    """
+    molecule = molecule_from_mol(parse_smiles(task.smiles), task.name)
+    references, n_dropped = _positions(molecule, task.references)
+    if len(references) == 0:
+        raise MoleculeError("reacted", f"none of {n_dropped} references has the bond graph of the SMILES")
+    samples, n_bad = _positions(molecule, task.samples)
+    mol = to_mol(molecule)
+    heavy = heavy_atoms(mol)
+    permutations, exact = automorphisms(mol, scoring=True)
+    rmsd, _ = rmsd_matrix(references[:, heavy], samples[:, heavy], permutations)
+    return Score(
+        name=task.name,
+        smiles=molecule.smiles,
+        rmsd=rmsd,
+        n_dropped=n_dropped,
+        n_stereo_differs=int((~stereo_ok(references, molecule.graph)).sum()),
+        n_bad_samples=n_bad,
+        n_wrong_stereo=int((~stereo_ok(samples, molecule.graph)).sum()),
+        exact=exact,
+    )
+
+
+def _positions(molecule: Molecule, conformers: list[Chem.Mol]) -> tuple[np.ndarray, int]:
+    mapped = conformer_positions(molecule, conformers, check_stereo=False)
+    good = [m for m in mapped if not isinstance(m, str)]
+    positions = np.array(good, dtype=np.float32).reshape(-1, molecule.graph.n_atoms, 3)
+    return positions, len(mapped) - len(good)

@@ -1,0 +1,93 @@
+"""From scores of molecules to one row: means, medians and bootstrap intervals, failures counted both ways."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.molecule import Score
+
+#: Thresholds of the COV curve, Å: torsional diffusion's grid.
+GRID: Final = np.arange(0.0, 2.5, 0.125)
+_RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric over all molecules.
+
+    Attributes:
+        mean: Mean over molecules.
+        median: Median over molecules.
+        low: Lower end of the 95 % bootstrap interval of the mean over molecules.
+        high: Upper end.
+        n_scored: Molecules that entered.
+    """
+
+    mean: float
+    median: float
+    low: float
+    high: float
+    n_scored: int
+
+
+def molecule_values(scores: Sequence[Score], name: str, threshold: float, *, failures: bool) -> np.ndarray:
+    """Value of each molecule; NaN where it has none.
+
+    Args:
+        scores: One per reference molecule.
+        name: Entry of ``METRICS``.
+        threshold: Å.
+        failures: Count molecules without samples (coverage 0) or leave them out.
+    """
+    metric = METRICS[name]
+    missing = metric.without_sample if failures and metric.without_sample is not None else np.nan
+    values = [metric.function(s.rmsd, threshold) if s.rmsd.shape[1] else missing for s in scores]
+    return np.array(values, dtype=np.float64) * metric.scale
+
+
+def bootstrap_mean(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(_RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summarise(scores: Sequence[Score], threshold: float, *, failures: bool) -> dict[str, Row]:
+    """One row per metric."""
+    rows = {}
+    for name in METRICS:
+        values = molecule_values(scores, name, threshold, failures=failures)
+        values = values[~np.isnan(values)]
+        low, high = bootstrap_mean(values)
+        rows[name] = Row(
+            mean=float(values.mean()) if len(values) else float("nan"),
+            median=float(np.median(values)) if len(values) else float("nan"),
+            low=low,
+            high=high,
+            n_scored=len(values),
+        )
+    return rows
+
+
+def coverage_curve(scores: Sequence[Score], name: str) -> list[float]:
+    """Mean coverage at each threshold of ``GRID``, failed molecules as 0, %."""
+    return [float(np.nanmean(molecule_values(scores, name, float(t), failures=True))) for t in GRID]
+
+
+def plain(value: Any) -> Any:
+    """JSON-able copy; NaN becomes null."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, Row):
+        return plain(asdict(value))
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Pure maps of coordinates: rotations, alignment, RMSD, stereo from coordinates. No chemistry, no RDKit."""

@@ -1,0 +1,81 @@
+"""CREGEN's duplicate criteria (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from conformergen.geometry.rmsd import rmsd_matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateRule:
+    """When two conformers are one.
+
+    Attributes:
+        energy: kcal/mol; with rotational constants within ``rotational``, the same without RMSD.
+        rotational: Relative difference of all three rotational constants.
+        energy_rmsd: kcal/mol; with RMSD below ``rmsd``, the same.
+        rmsd: Å, symmetry-aware.
+    """
+
+    energy: float = 0.05
+    rotational: float = 0.01
+    energy_rmsd: float = 0.25
+    rmsd: float = 0.125
+
+
+def rotational_constants(
+    positions: Float[np.ndarray, "conf atom 3"], masses: Float[np.ndarray, " atom"]
+) -> Float[np.ndarray, "conf 3"]:
+    """Inverse principal moments of inertia, arbitrary unit, descending."""
+    centred = positions - (positions * masses[:, None]).sum(1, keepdims=True) / masses.sum()
+    square = np.einsum("kni,knj,n->kij", centred, centred, masses)
+    inertia = np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(3) - square
+    return 1.0 / np.maximum(np.linalg.eigvalsh(inertia), 1e-6)
+
+
+def unique_conformers(
+    positions: Float[np.ndarray, "conf atom 3"],
+    energies: Float[np.ndarray, " conf"],
+    *,
+    masses: Float[np.ndarray, " atom"],
+    compared: Int[np.ndarray, " compared"],
+    permutations: Int[np.ndarray, "automorphism compared"],
+    achiral: bool,
+    rule: DuplicateRule,
+    limit: int | None = None,
+) -> list[int]:
+    """Indices of unique conformers in rising energy.
+
+    Args:
+        positions: Å.
+        energies: kcal/mol.
+        masses: Atomic masses.
+        compared: Atoms whose RMSD decides (heavy atoms and polar hydrogens).
+        permutations: Automorphisms as permutations of ``compared``.
+        achiral: Count a mirror image as the same conformer.
+        rule: Criteria.
+        limit: Stop after this many.
+    """
+    constants = rotational_constants(positions, masses)
+    reduced = positions[:, compared]
+    kept: list[int] = []
+    for index in np.argsort(energies, kind="stable").tolist():
+        near = [k for k in kept if energies[index] - energies[k] < rule.energy_rmsd]
+        ratio = np.abs(constants[near] / constants[index] - 1.0).max(axis=1, initial=0.0)
+        close = np.array([energies[index] - energies[k] < rule.energy for k in near], dtype=bool)
+        if np.any(close & (ratio < rule.rotational)):
+            continue
+        # Rotational constants 10 % apart cannot belong to structures within 0.125 Å of one another.
+        candidates = [k for k, r in zip(near, ratio, strict=True) if r < 0.10]
+        if candidates:
+            probes = reduced[index][None]
+            if achiral:
+                probes = np.concatenate([probes, -probes])
+            if rmsd_matrix(reduced[candidates], probes, permutations)[0].min() < rule.rmsd:
+                continue
+        kept.append(index)
+        if limit is not None and len(kept) == limit:
+            break
+    return kept

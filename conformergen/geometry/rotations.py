@@ -1,0 +1,16 @@
+"""Random rotations."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def haar_rotations(normal: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
+    """Uniform rotations from standard normal quaternions (Shoemake 1992), float32 or float64."""
+    w, x, y, z = (normal / normal.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

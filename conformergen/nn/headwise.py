@@ -1,0 +1,185 @@
+"""Dense head-wise attention network on irreps C x 0e + C x 1o + P x 0o + P x 1e.
+
+Pair coefficients belong to heads, not channels, so that every contraction over neighbours is one GEMM. Scalar
+and vector updates follow the equivariant transformer (Thölke, De Fabritiis 2022, arXiv 2202.02541) with head-wise
+filters; the parity-odd channels carry handedness, which enters as a pseudoscalar.
+"""
+
+import math
+from typing import Final, final
+
+import torch
+from e3nn import o3
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
+from conformergen.nn.interface import Backbone, NetworkSettings
+from conformergen.nn.linear import ChannelLinear
+from conformergen.nn.relaxation import RELAXATION_MODES, RelaxedBranch
+from conformergen.records.batch import GraphBatch
+
+#: Attention is a sum, not a mean: this keeps it near unit size at the 45 atoms of a typical drug.
+_ATTENTION_SCALE: Final = 0.2
+_EPSILON: Final = 1e-6
+
+Scalars = Float[Tensor, "batch atom channel"]
+Vectors = Float[Tensor, "batch atom 3 channel"]
+
+
+def _triple(w: Vectors, n: int) -> tuple[Scalars, Vectors]:
+    """Triple product (0o) and cross product (1e) of three sets of n vectors."""
+    first, second, third = w.split(n, dim=-1)
+    cross = torch.linalg.cross(first, second, dim=-2)
+    return (cross * third).sum(-2), cross
+
+
+class HeadwiseLayer(nn.Module):
+    """One layer; see the module's docstring and ``docs/architecture.md`` for the equations."""
+
+    def __init__(self, settings: NetworkSettings, *, first: bool, relaxed: bool) -> None:
+        super().__init__()
+        c, p, self.heads = settings.channels, settings.odd_channels, settings.heads
+        self.channels, self.odd = c, p
+        self.norm = nn.LayerNorm(c, elementwise_affine=False)
+        self.condition = nn.Linear(c, 2 * c)
+        self.nodes = nn.Linear(c, 5 * c)
+        self.pseudo_values = nn.Linear(p, p, bias=False)
+        self.vectors = ChannelLinear("1o", c, 4 * c)
+        self.axial_values = ChannelLinear("1e", p, p)
+        self.handed = ChannelLinear("1o", c, 3 * p)
+        self.out = nn.Linear(c, 3 * c)
+        self.pseudo_out = nn.Linear(3 * p, p, bias=False)
+        self.axial_out = ChannelLinear("1e", 2 * p, p)
+        self.odd_to_scalar = nn.Linear(2 * p, c, bias=False)
+        self.odd_to_vector = ChannelLinear("1o", p, c, gain=0.3)
+        self.feed = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, 2 * c), nn.SiLU(), nn.Linear(2 * c, c))
+        self.branch: RelaxedBranch | None = None
+        if relaxed:
+            relaxation = settings.relaxation
+            state, beta = RELAXATION_MODES[relaxation.mode].initial(relaxation)
+            entries = [o3.Irreps(f"{c}x0e"), o3.Irreps(f"{c}x1o")]
+            # Vectors are zero before the first layer: a branch that reads them would have nothing to learn.
+            sources = [0] if first else [0, 1]
+            self.branch = RelaxedBranch(
+                entries, sources=sources, rank=relaxation.rank, state=state, beta=beta
+            )
+
+    def forward(
+        self,
+        x: Scalars,
+        v: Vectors,
+        p: Scalars,
+        a: Vectors,
+        *,
+        bias: Float[Tensor, "two batch head atom atom"],
+        unit: Float[Tensor, "batch 3 atom atom"],
+        mask: Float[Tensor, "batch atom 1"],
+        level: Float[Tensor, "batch channel"],
+    ) -> tuple[Scalars, Vectors, Scalars, Vectors]:
+        """Update scalars, vectors, pseudoscalars and axial vectors."""
+        b, n, c = x.shape
+        scale, shift = self.condition(level)[:, None].chunk(2, dim=-1)
+        normed = self.norm(x) * (1.0 + scale) + shift
+        vn = v / (v.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
+        pn = p / (p.square().mean(-1, keepdim=True) + 1.0).sqrt()
+        an = a / (a.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
+        q, k, values, gate, radial = self.nodes(normed).chunk(5, dim=-1)
+        v1, v2, v3, v4 = self.vectors(vn).chunk(4, dim=-1)
+
+        def by_head(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        logits = by_head(q) @ by_head(k).transpose(-1, -2) / math.sqrt(c // self.heads)
+        attention = nn.functional.silu(logits + bias[0]) * (
+            mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE
+        )
+        gated = torch.sigmoid(gate)[:, :, None] * v4
+        stacked = [values, self.pseudo_values(pn), gated.flatten(-2), self.axial_values(an).flatten(-2)]
+        # Heads own channels: (.., 3, C) is regrouped so that each head's slice holds its three components.
+        packed = torch.cat(
+            [
+                by_head(stacked[0]),
+                by_head(stacked[1]),
+                self._pack(gated),
+                self._pack(stacked[3].unflatten(-1, (3, -1))),
+            ],
+            dim=-1,
+        )
+        messages = attention @ packed
+        d, e = c // self.heads, self.odd // self.heads
+        s, ps, y, ay = messages.split([d, e, 3 * d, 3 * e], dim=-1)
+        directed = (attention * bias[1])[:, :, None] * unit[:, None]
+        t = (directed.flatten(2, 3) @ by_head(radial)).unflatten(2, (3, n))
+        t = t.permute(0, 3, 2, 1, 4).flatten(-2)
+        o1, o2, o3_ = self.out(s.transpose(1, 2).flatten(-2)).chunk(3, dim=-1)
+        dx = (v1 * v2).sum(-2) / math.sqrt(3.0) * o2 + o3_
+        dv = v3 * o1[:, :, None] + self._unpack(y) + t
+        if self.branch is not None:
+            inputs = [normed[:, :, None], vn]
+            new = self.branch(inputs, [dx[:, :, None], dv], mask[..., None])
+            dx, dv = new[0][:, :, 0], new[1]
+        triple, cross = _triple(self.handed(vn), self.odd)
+        axial_dot = (an * cross).sum(-2)
+        p = p + self.pseudo_out(torch.cat([triple, ps.transpose(1, 2).flatten(-2), pn * axial_dot], dim=-1))
+        a = a + self.axial_out(torch.cat([cross, self._unpack(ay)], dim=-1))
+        dx = dx + self.odd_to_scalar(torch.cat([pn * triple, axial_dot], dim=-1))
+        dv = dv + self.odd_to_vector(pn[:, :, None] * an)
+        x = x + dx
+        x = (x + self.feed(x)) * mask
+        return x, (v + dv) * mask[..., None], p * mask, a * mask[..., None]
+
+    def _pack(self, t: Vectors) -> Float[Tensor, "batch head atom d"]:
+        return t.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(-2)
+
+    def _unpack(self, t: Float[Tensor, "batch head atom d"]) -> Vectors:
+        return t.unflatten(-1, (3, -1)).permute(0, 2, 3, 1, 4).flatten(-2)
+
+
+@final
+class HeadwiseNetwork(Backbone):
+    """Stack of head-wise layers over all atom pairs."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        c, p = settings.channels, settings.odd_channels
+        self.irreps = o3.Irreps(f"{c}x0e + {c}x1o + {p}x0o + {p}x1e")
+        self.embedding = AtomEmbedding(c)
+        self.handedness = nn.Linear(2, p, bias=False)
+        self.pairs = nn.Linear(settings.n_radial + N_PAIR_CODES, settings.layers * 2 * settings.heads)
+        has_branches = RELAXATION_MODES[settings.relaxation.mode].has_branches
+        self.layers = nn.ModuleList(
+            HeadwiseLayer(settings, first=i == 0, relaxed=has_branches and i % settings.relaxation.every == 0)
+            for i in range(settings.layers)
+        )
+        self.readout_gate = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, c))
+        self.readout = ChannelLinear("1o", c, 1, gain=0.1)
+
+    def forward(
+        self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch atom 3"]:
+        """Displacement of each atom, without its mean."""
+        b, n, _ = positions.shape
+        mask = graph.mask[..., None].to(positions.dtype)
+        difference = positions[:, :, None] - positions[:, None]
+        distances = (difference.square().sum(-1) + _EPSILON).sqrt()
+        unit = (difference / distances[..., None]).permute(0, 3, 1, 2)
+        volumes = signed_volumes(graph, positions)
+        x, level = self.embedding(graph, volumes, noise)
+        pseudo = torch.stack([graph.handedness.to(x.dtype), volumes], dim=-1)
+        p = self.handedness(pseudo) * mask
+        x, v = x * mask, x.new_zeros(b, n, 3, self.settings.channels)
+        a = x.new_zeros(b, n, 3, self.settings.odd_channels)
+        pair = torch.cat(
+            [radial_basis(distances, self.settings.n_radial), pair_codes(graph, x.dtype)], dim=-1
+        )
+        bias = (
+            self.pairs(pair)
+            .unflatten(-1, (self.settings.layers, 2, self.settings.heads))
+            .permute(3, 4, 0, 5, 1, 2)
+        )
+        for index, layer in enumerate(self.layers):
+            x, v, p, a = layer(x, v, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
+        out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask
+        return out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -1,0 +1,6 @@
+"""Samplers, and the queue of (molecule, conformer) jobs they work through."""
+
+from conformergen.sampling.queue import SamplingJob, SamplingSettings, plan_batches, sample_batch
+from conformergen.sampling.samplers import SAMPLERS, Sampler
+
+__all__ = ["SAMPLERS", "Sampler", "SamplingJob", "SamplingSettings", "plan_batches", "sample_batch"]

@@ -1,0 +1,114 @@
+"""Batches over all molecules, with noise keyed by (seed, molecule, conformer)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
+from conformergen.diffusion import PRIORS, DiffusionSettings, Network, centre, denoise
+from conformergen.errors import InputError
+from conformergen.records import Molecule
+from conformergen.sampling.samplers import SAMPLERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How a trained model is run; never taken from a checkpoint.
+
+    Attributes:
+        sampler: Entry of ``SAMPLERS``.
+        steps: Integration steps.
+        pair_budget: Padded atom pairs in one batch.
+    """
+
+    sampler: str = "euler"
+    steps: int = 5
+    pair_budget: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"sampler {self.sampler!r} is not one of {', '.join(SAMPLERS)}")
+        if self.steps < 1 or self.pair_budget < 1:
+            raise InputError("steps and pair_budget must be at least 1")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class SamplingJob:
+    """One conformer to make.
+
+    Attributes:
+        molecule: Species.
+        conformer: Index among the molecule's conformers; part of the key of its noise.
+        seed_positions: Seed conformer, or None for priors without one.
+        attempt: Raised when a conformer is drawn again.
+    """
+
+    molecule: Molecule
+    conformer: int
+    seed_positions: Float32[np.ndarray, "atom 3"] | None = None
+    attempt: int = 0
+
+
+def noise_stream(seed: int, job: SamplingJob) -> np.random.Generator:
+    """Counter-based generator of one conformer: independent of batch, order and worker."""
+    text = job.molecule.key + f"|{seed}|{job.conformer}|{job.attempt}|noise".encode()
+    key = int.from_bytes(hashlib.sha256(text).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def plan_batches(sizes: Sequence[int], pair_budget: int) -> list[list[int]]:
+    """Indices of jobs, sorted by size, cut into batches of at most ``pair_budget`` padded atom pairs."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (sizes[i], i)):
+        n = sizes[index]
+        if batches and (len(batches[-1]) + 1) * n * n <= pair_budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@torch.inference_mode()
+def sample_batch(
+    network: Network,
+    diffusion: DiffusionSettings,
+    jobs: Sequence[SamplingJob],
+    settings: SamplingSettings,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[Float32[np.ndarray, "_ 3"]]:
+    """Positions of each job in Å."""
+    graph = collate_graphs([molecule_tables(job.molecule) for job in jobs]).to(device)
+    n = graph.mask.shape[1]
+    streams = [noise_stream(seed, job) for job in jobs]
+
+    def normal() -> Tensor:
+        drawn = [
+            s.standard_normal((job.molecule.graph.n_atoms, 3)) for s, job in zip(streams, jobs, strict=True)
+        ]
+        return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype)
+
+    given = [job.seed_positions for job in jobs if job.seed_positions is not None]
+    seeds = pad_positions(given, n).to(device, dtype) if len(given) == len(jobs) else None
+    path = diffusion.make_path()
+    anchor, noise = PRIORS[diffusion.prior](graph, normal(), seeds)
+
+    def denoiser(x: Tensor, level: float) -> Tensor:
+        return denoise(network, path, graph, x, x.new_full((len(jobs),), level))
+
+    x = SAMPLERS[settings.sampler](
+        denoiser,
+        path.start(anchor, noise),
+        path.levels(settings.steps).tolist(),
+        path=path,
+        noise=lambda: centre(normal(), graph),
+    )
+    result = x.float().cpu().numpy()
+    return [result[i, : job.molecule.graph.n_atoms].copy() for i, job in enumerate(jobs)]

@@ -1,0 +1,278 @@
+"""One optimiser step, the loop around it, and the state that a checkpoint must hold.
+
+Every step is a pure function of the state: batch order from (seed, epoch, cursor), noise and rotations from
+(seed, step). So a resumed run repeats the uninterrupted one bit for bit on the CPU.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from conformergen.datasets.loader import TrainingBatch, TrainingSet
+from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, centre, denoise
+from conformergen.errors import InputError
+from conformergen.geometry.rotations import haar_rotations
+from conformergen.nn import RELAXATION_MODES, Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How the network is fitted.
+
+    Attributes:
+        steps: Optimiser steps.
+        learning_rate: Peak of the schedule.
+        warmup: Steps of linear warm-up; a cosine to 0 follows.
+        weight_decay: AdamW decay of everything but relaxed branches.
+        clip: Largest gradient norm, branches left out.
+        ema: Decay of the averaged weights, reached after a warm-up.
+        pair_budget: Padded atom pairs in one batch.
+        confs_per_epoch: Conformers drawn from each molecule in one epoch.
+        accumulate: Batches summed into one optimiser step.
+        rotate: One Haar rotation of each molecule and step; without it a relaxed layer learns the frame.
+        bf16: Autocast linear layers to bfloat16; coordinates and distances stay float32.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between log lines.
+        seed: Of weights, batches, noise and rotations.
+    """
+
+    steps: int = 20_000
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    pair_budget: int = 64_000
+    confs_per_epoch: int = 10
+    accumulate: int = 1
+    rotate: bool = True
+    bf16: bool = False
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.pair_budget, self.confs_per_epoch, self.accumulate)
+        if min(*counts, self.validate_every, self.checkpoint_every, self.log_every) < 1 or self.warmup < 0:
+            raise InputError("training: counts and intervals must be at least 1, warmup at least 0")
+        if self.learning_rate <= 0 or self.clip <= 0 or not 0 <= self.ema < 1:
+            raise InputError("training: learning_rate > 0, clip > 0 and 0 <= ema < 1 are required")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """What one log line holds; ``val_loss`` is of the averaged weights at beta = 0, the model that is exported."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    max_beta: float
+    seconds: float
+    val_loss: float | None = None
+    val_loss_relaxed: float | None = None
+
+
+class Trainer:
+    """Network, averaged network, optimiser, relaxation and position in the data."""
+
+    def __init__(
+        self,
+        network: Backbone,
+        diffusion: DiffusionSettings,
+        settings: TrainingSettings,
+        *,
+        relaxation: str,
+        device: torch.device | str,
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        self.diffusion, self.settings = diffusion, settings
+        self.path = diffusion.make_path()
+        self.average = AveragedModel(self.network, avg_fn=_ema(settings.ema))
+        self.average.requires_grad_(False)
+        self.branches = self.network.branches()
+        branch_ids = {id(p) for b in self.branches for p in b.parameters()}
+        self.core = [p for p in self.network.parameters() if p.requires_grad and id(p) not in branch_ids]
+        loose = [p for b in self.branches for p in b.parameters()]
+        groups = [{"params": self.core, "weight_decay": settings.weight_decay}]
+        if loose:
+            groups.append({"params": loose, "weight_decay": 0.0})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=True)
+        self.relaxation = RELAXATION_MODES[relaxation](self.branch_settings(), total_steps=settings.steps)
+        self.step, self.epoch, self.cursor = 0, 0, 0
+        self.n_skipped = 0
+
+    def branch_settings(self):  # noqa: ANN201  the type is the network's own settings
+        """Relaxation settings of the network."""
+        return self.network.settings.relaxation
+
+    def rng(self, purpose: str) -> torch.Generator:
+        """Generator of one step and purpose."""
+        digest = hashlib.sha256(f"{self.settings.seed}|{self.step}|{purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to 0."""
+        s = self.settings
+        if self.step < s.warmup:
+            return s.learning_rate * (self.step + 1) / s.warmup
+        progress = (self.step - s.warmup) / max(1, s.steps - s.warmup)
+        return 0.5 * s.learning_rate * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    def train_step(self, batches: Iterator[tuple[int, int, TrainingBatch]]) -> tuple[Tensor, Tensor]:
+        """One optimiser step; returns the loss and the gradient norm as tensors on the device."""
+        self.network.train()
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=False)
+        rng = self.rng("train")
+        total = torch.zeros((), device=self.device)
+        for _ in range(self.settings.accumulate):
+            self.epoch, self.cursor, batch = next(batches)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+                loss = self.loss(self.network, batch.to(self.device), rng).mean() / self.settings.accumulate
+            loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.core, self.settings.clip)
+        self.relaxation.update(self.branches, step=self.step)
+        # A step with a non-finite gradient is skipped; the flag is read once, after the work is queued.
+        if bool(torch.isfinite(norm)):
+            self.optimizer.step()
+            self.average.update_parameters(self.network)
+            self._copy_buffers()
+        else:
+            self.n_skipped += 1
+        self.step += 1
+        return total, norm
+
+    def _copy_buffers(self) -> None:
+        """States, levels and scales of the branches are copied into the average, never averaged."""
+        pairs = zip(self.average.module.buffers(), self.network.buffers(), strict=True)
+        for target, source in pairs:
+            target.copy_(source)
+
+    def loss(self, network: nn.Module, batch: TrainingBatch, rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """Loss of each graph at random levels, after one random rotation of each molecule."""
+        size = len(batch.data)
+        uniform = torch.rand(size, generator=rng).to(self.device)
+        normal = torch.randn(batch.data.shape, generator=rng).to(self.device)
+        quaternions = torch.randn(size, 4, generator=rng).to(self.device)
+        data = centre(batch.data, batch.graph)
+        seeds = None if batch.seeds is None else centre(batch.seeds, batch.graph)
+        if self.settings.rotate:
+            rotation = haar_rotations(quaternions)
+            data = data @ rotation.mT
+            seeds = None if seeds is None else seeds @ rotation.mT
+        anchor, noise = PRIORS[self.diffusion.prior](batch.graph, normal, seeds)
+        level = self.path.draw(uniform)
+        x = self.path.mix(anchor, noise, data, level)
+        denoised = denoise(network, self.path, batch.graph, x, level)
+        return LOSSES[self.diffusion.loss](denoised.float(), data, batch.graph, self.path.weight(level))
+
+    @torch.no_grad()
+    def validation_loss(self, data: TrainingSet, *, relaxed: bool) -> float:
+        """Loss of the averaged weights on a fixed draw of noise; at beta = 0 unless ``relaxed``."""
+        network = self.average.module
+        network.eval()
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        total, count = 0.0, 0
+        with levels_closed(network, closed=not relaxed):
+            for examples in data.plan(self.settings.seed, 0):
+                losses = self.loss(network, data.collate(examples).to(self.device), rng)
+                total, count = total + float(losses.sum()), count + len(losses)
+        return total / count
+
+    def max_beta(self) -> float:
+        """Largest level over all blocks."""
+        return max((float(b.beta.max()) for b in self.branches), default=0.0)
+
+
+def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential average whose memory grows with the run until ``decay`` is reached."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        rate = 1.0 - min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        return averaged.lerp(current, rate)
+
+    return average
+
+
+@contextmanager
+def levels_closed(network: nn.Module, *, closed: bool) -> Iterator[None]:
+    """Run a network with every level at 0, and restore the levels."""
+    branches = network.branches() if closed and isinstance(network, Backbone) else []
+    saved = [b.beta.clone() for b in branches]
+    for b in branches:
+        b.beta.zero_()
+    try:
+        yield
+    finally:
+        for b, beta in zip(branches, saved, strict=True):
+            b.beta.copy_(beta)
+
+
+def train_loop(
+    trainer: Trainer,
+    data: TrainingSet,
+    validation: TrainingSet | None,
+    *,
+    log: Callable[[LogLine], None],
+    save: Callable[[Trainer, float | None], None],
+    deadline: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train to the last step, the deadline (``time.monotonic``) or a request to stop; then save.
+
+    Args:
+        trainer: State, at any step.
+        data: Training ensembles.
+        validation: Validation ensembles, or None.
+        log: Receives a line every ``log_every`` steps and at each validation.
+        save: Commits a checkpoint; its second argument is the newest validation loss.
+        deadline: Stop when the monotonic clock passes it.
+        stop: Checked after each step.
+    """
+    settings = trainer.settings
+    batches = data.stream(settings.seed, trainer.epoch, trainer.cursor)
+    began, loss_sum, count = time.monotonic(), torch.zeros((), device=trainer.device), 0
+    val_loss: float | None = None
+    while trainer.step < settings.steps:
+        loss, norm = trainer.train_step(batches)
+        loss_sum, count = loss_sum + loss, count + 1
+        last = trainer.step == settings.steps
+        validating = validation is not None and (last or trainer.step % settings.validate_every == 0)
+        if validating or last or trainer.step % settings.log_every == 0:
+            relaxed = None
+            if validating and validation is not None:
+                val_loss = trainer.validation_loss(validation, relaxed=False)
+                relaxed = trainer.validation_loss(validation, relaxed=True) if trainer.branches else val_loss
+            log(
+                LogLine(
+                    step=trainer.step,
+                    loss=float(loss_sum) / count,
+                    learning_rate=trainer.learning_rate(),
+                    gradient_norm=float(norm),
+                    max_beta=trainer.max_beta(),
+                    seconds=time.monotonic() - began,
+                    val_loss=val_loss if validating else None,
+                    val_loss_relaxed=relaxed,
+                )
+            )
+            loss_sum, count = torch.zeros((), device=trainer.device), 0
+        stopping = last or stop() or (deadline is not None and time.monotonic() > deadline)
+        if stopping or trainer.step % settings.checkpoint_every == 0:
+            save(trainer, val_loss)
+        if stopping:
+            break

@@ -1,0 +1,10 @@
+"""Units and physical constants (CODATA 2018)."""
+
+from typing import Final
+
+HARTREE_TO_KCAL: Final = 627.5094740631
+BOHR_TO_ANGSTROM: Final = 0.529177210903
+#: Gas constant, kcal/mol/K.
+GAS_CONSTANT: Final = 0.0019872042586
+#: Temperature of GEOM's Boltzmann weights, K.
+ROOM_TEMPERATURE: Final = 298.15

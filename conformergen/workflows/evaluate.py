@@ -1,0 +1,220 @@
+"""The ``evaluate`` command and function: COV and MAT of generated conformers against references."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import rdkit
+from rdkit import Chem
+
+from conformergen import __version__
+from conformergen.datasets.readers import READERS, RawEnsemble, detect_format
+from conformergen.errors import InputError, MoleculeError
+from conformergen.evaluation import (
+    GRID,
+    METRICS,
+    Score,
+    ScoringTask,
+    coverage_curve,
+    molecule_values,
+    plain,
+    score_molecule,
+    summarise,
+)
+from conformergen.workflows.pool import map_molecules, resolve_jobs
+
+REPORT_SCHEMA: Final = 1
+#: Thresholds by data set, Å: QM9, Drugs, the older split.
+THRESHOLDS: Final = (0.5, 0.75, 1.25)
+MAIN_THRESHOLD: Final = 0.75
+_TIMEOUT: Final = 1800.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Result of one comparison.
+
+    Attributes:
+        scores: One per reference molecule that could be scored, in reference order.
+        report: JSON-able summary and per-molecule values.
+    """
+
+    scores: list[Score]
+    report: dict[str, Any]
+
+
+def read_ensembles(source: Path) -> list[RawEnsemble]:
+    """All molecules of a file or folder; a single ``.h5`` of ``generate`` counts as a shard.
+
+    Raises:
+        InputError: For an unknown format.
+    """
+    return [raw for raw in READERS[detect_format(source)](source) if not raw.error]
+
+
+def evaluate(
+    generated: "str | Path",
+    reference: "str | Path",
+    *,
+    thresholds: tuple[float, ...] = THRESHOLDS,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Score generated conformers against references.
+
+    Heavy-atom, symmetry-aware RMSD, strict ``<``. Every reference molecule counts: one without samples has
+    coverage 0 in the main rows and is left out of the ``succeeded_only`` rows.
+
+    Args:
+        generated: SDF, shards or any format of ``preprocess``; matched by SMILES, then name, then flat SMILES.
+        reference: The same.
+        thresholds: Å.
+        jobs: Worker processes; 0 for all cores.
+        progress: Called with 1 for each molecule.
+
+    Raises:
+        InputError: For unreadable files, or when no reference can be scored.
+    """
+    if not thresholds or min(thresholds) <= 0:
+        raise InputError("--thresholds must be positive")
+    references = [r for r in read_ensembles(Path(reference)) if r.conformers]
+    if not references:
+        raise InputError(f"{reference}: no reference conformers")
+    lookup = _Lookup(read_ensembles(Path(generated)))
+    tasks = [
+        ScoringTask(name=r.name, smiles=_smiles(r), references=r.conformers, samples=lookup.take(r))
+        for r in references
+    ]
+    scores, unscored = [], []
+    for task, result in zip(
+        tasks, map_molecules(score_molecule, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
+    ):
+        progress(1)
+        if isinstance(result, MoleculeError):
+            unscored.append({"name": task.name, "reason": result.reason, "message": str(result)})
+        else:
+            scores.append(result)
+    if not scores:
+        raise InputError(f"{reference}: no molecule could be scored ({unscored[0]['message']})")
+    return Evaluation(scores=scores, report=make_report(scores, unscored, thresholds, lookup.unused()))
+
+
+def make_report(
+    scores: list[Score], unscored: list[dict[str, str]], thresholds: tuple[float, ...], n_unused: int
+) -> dict[str, Any]:
+    """Versioned, JSON-able report."""
+    main = MAIN_THRESHOLD if MAIN_THRESHOLD in thresholds else thresholds[0]
+    values = {name: molecule_values(scores, name, main, failures=True) for name in METRICS}
+    molecules = [
+        {
+            "name": s.name,
+            "smiles": s.smiles,
+            "n_references": s.rmsd.shape[0],
+            "n_samples": s.rmsd.shape[1],
+            **{name: float(values[name][i]) for name in METRICS},
+            "dropped_references": s.n_dropped,
+            "stereo_differs": s.n_stereo_differs,
+            "bad_samples": s.n_bad_samples,
+            "wrong_stereo_samples": s.n_wrong_stereo,
+            "exact": s.exact,
+        }
+        for i, s in enumerate(scores)
+    ]
+    return plain(
+        {
+            "schema": REPORT_SCHEMA,
+            "program": f"conformergen {__version__}",
+            "rdkit": rdkit.__version__,
+            "symmetrised_terminal_groups": True,
+            "main_threshold": main,
+            "n_requested": len(scores) + len(unscored),
+            "n_scored": len(scores),
+            "n_failed": sum(s.rmsd.shape[1] == 0 for s in scores),
+            "n_without_clean_reference": len(unscored),
+            "n_upper_bound": sum(not s.exact for s in scores),
+            "n_samples": sum(s.rmsd.shape[1] for s in scores),
+            "n_references": sum(s.rmsd.shape[0] for s in scores),
+            "n_wrong_stereo_samples": sum(s.n_wrong_stereo for s in scores),
+            "n_unused_generated": n_unused,
+            "units": {name: metric.unit for name, metric in METRICS.items()},
+            "rows": {f"{t:g}": dict(summarise(scores, t, failures=True)) for t in thresholds},
+            "succeeded_only": {f"{t:g}": dict(summarise(scores, t, failures=False)) for t in thresholds},
+            "curve": {
+                "threshold": GRID.tolist(),
+                "cov_r": coverage_curve(scores, "cov_r"),
+                "cov_p": coverage_curve(scores, "cov_p"),
+            },
+            "molecules": molecules,
+            "unscored": unscored,
+        }
+    )
+
+
+def table(report: dict[str, Any], *, label: str = "") -> str:
+    """Plain-text table of the main rows."""
+    lines = [f"{'':24s} {'COV-R %':>15s} {'MAT-R Å':>15s} {'COV-P %':>15s} {'MAT-P Å':>15s}  n"]
+    for kind, title in (("rows", "all"), ("succeeded_only", "succeeded")):
+        for threshold, row in report[kind].items():
+            cells = [_cell(row[name]) for name in METRICS]
+            n = row["cov_r"]["n_scored"]
+            lines.append(f"{label + ' ' + title + ' @' + threshold:24s} {' '.join(cells)}  {n}")
+    lines.append(
+        f"mean / median; {report['n_scored']} molecules, {report['n_references']} references, "
+        f"{report['n_samples']} samples, {report['n_failed']} without samples, "
+        f"{report['n_wrong_stereo_samples']} samples of wrong stereo, "
+        f"{report['n_upper_bound']} with RMSD upper bounds"
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, float | None]) -> str:
+    mean, median = (math.nan if row[k] is None else float(row[k] or 0.0) for k in ("mean", "median"))
+    return f"{mean:7.3f} / {median:5.3f}" if mean < 10 else f"{mean:7.1f} / {median:5.1f}"
+
+
+def _smiles(raw: RawEnsemble) -> str:
+    if raw.smiles:
+        return raw.smiles
+    mol = Chem.Mol(raw.conformers[0])
+    Chem.AssignStereochemistryFrom3D(mol)
+    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+
+
+def _keys(raw: RawEnsemble) -> tuple[str, str, str]:
+    """Isomeric SMILES, name, flat SMILES."""
+    mol = Chem.MolFromSmiles(_smiles(raw))
+    if mol is None:
+        return "", raw.name, ""
+    return Chem.MolToSmiles(mol), raw.name, Chem.MolToSmiles(mol, isomericSmiles=False)
+
+
+class _Lookup:
+    """Generated ensembles by isomeric SMILES, name and flat SMILES, in that order of trust."""
+
+    def __init__(self, generated: list[RawEnsemble]) -> None:
+        self._generated = generated
+        self._index: tuple[dict[str, list[int]], ...] = ({}, {}, {})
+        self._flat: list[str] = []
+        self._used: set[int] = set()
+        for position, raw in enumerate(generated):
+            keys = _keys(raw)
+            self._flat.append(keys[2])
+            for table_, key in zip(self._index, keys, strict=True):
+                if key:
+                    table_.setdefault(key, []).append(position)
+
+    def take(self, reference: RawEnsemble) -> list[Chem.Mol]:
+        """Samples of a reference; empty where there is none."""
+        keys = _keys(reference)
+        for table_, key in zip(self._index, keys, strict=True):
+            found = [i for i in table_.get(key, []) if self._flat[i] == keys[2]]
+            if found:
+                self._used.update(found)
+                return [mol for i in found for mol in self._generated[i].conformers]
+        return []
+
+    def unused(self) -> int:
+        """Generated molecules that no reference asked for."""
+        return len(self._generated) - len(self._used)

@@ -1,0 +1,54 @@
+"""The ``export`` command: a model for inference."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from conformergen.checkpoint import exact_state, load_model, model_files, write_checkpoint
+from conformergen.config import RunConfig, from_mapping
+from conformergen.errors import InputError
+
+#: Largest level that may be dropped by an exact export.
+MAX_DROPPED_BETA: Final = 1e-2
+
+
+def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict[str, Any]:
+    """Write weights, settings and digests of a run's averaged network.
+
+    Raises:
+        InputError: When the folder exists, or an exact export would drop an open branch.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already")
+    model = load_model(run)
+    config = from_mapping(RunConfig, model.settings["config"])
+    branches = model.network.branches()
+    max_beta = max((float(b.beta.max()) for b in branches), default=0.0)
+    network = model.network
+    n_trained = sum(p.numel() for p in network.parameters())
+    if exact and branches:
+        if max_beta > MAX_DROPPED_BETA:
+            raise InputError(
+                f"max beta {max_beta:.3g} > {MAX_DROPPED_BETA}: fine-tune at beta = 0 first, for example "
+                "with --relaxation none --init RUN"
+            )
+        network = exact_state(network, config.network)
+        relaxation = replace(config.network.relaxation, mode="none")
+        config = replace(config, network=replace(config.network, relaxation=relaxation))
+    kept = ("seeds_mmff94s", "data", "progress", "val_loss")
+    extra = {key: model.settings[key] for key in kept if key in model.settings}
+    extra |= {
+        "name": name or out.name,
+        "equivariant": max_beta == 0.0 or exact,
+        "trained_with": model.settings["config"]["network"]["relaxation"]["mode"],
+    }
+    write_checkpoint(out, model_files(network, config, **extra))
+    return {
+        "max_beta": max_beta,
+        "parameters_trained": n_trained,
+        "parameters_exported": sum(p.numel() for p in network.parameters()),
+        "equivariant": extra["equivariant"],
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,174 @@
+"""The ``reference`` command: ensembles for a list of molecules, one finished file each, then shards."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from conformergen.chem import molecule_from_smiles
+from conformergen.datasets.inputs import InputRecord
+from conformergen.datasets.pairing import SeedSettings, with_seeds
+from conformergen.datasets.shards import ShardEntry, write_json, write_shard
+from conformergen.datasets.splits import make_splitter
+from conformergen.errors import MoleculeError
+from conformergen.records import ConformerSet, Failure
+from conformergen.refinement import xtb
+from conformergen.workflows.isomers import choose_isomer
+from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.preprocess import PreprocessSummary, summarise_units, write_manifest
+from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
+
+#: Folder of finished ensembles, one file for each molecule; what ``--resume`` reads.
+UNITS: Final = "units"
+#: Counts, CPU seconds and truncations of each molecule.
+BOOKS: Final = "books.json"
+#: Seconds of wall time for one molecule.
+_TIMEOUT: Final = 4 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTask:
+    """One molecule of a reference run: picklable work of one process."""
+
+    record: InputRecord
+    folder: str
+    settings: ReferenceSettings
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """File of the finished ensemble: a digest of everything its content depends on."""
+        text = json.dumps(
+            [self.record.smiles, self.record.name, asdict(self.settings), self.seed], sort_keys=True
+        )
+        return Path(self.folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+
+def run_task(task: ReferenceTask) -> Path:
+    """Make one ensemble and commit its file, unless it is there already.
+
+    Raises:
+        MoleculeError: As ``choose_isomer`` and ``reference_ensemble``.
+    """
+    if not task.path.exists():
+        molecule = choose_isomer(task.record.smiles, task.record.name, seed=task.seed)
+        _commit(task, reference_ensemble(molecule, task.settings, seed=task.seed))
+    return task.path
+
+
+def _commit(task: ReferenceTask, result: ReferenceResult) -> None:
+    molecule = result.conformers.molecule
+    books = {
+        "smiles": molecule.smiles,
+        "name": molecule.name,
+        "source_smiles": molecule.source_smiles,
+        "stereo": molecule.stereo,
+        "counts": result.counts,
+        "cpu_seconds": result.cpu_seconds,
+        "truncated": result.truncated,
+        "settings": asdict(task.settings),
+        "seed": task.seed,
+    }
+    temporary = task.path.with_suffix(f".tmp-{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            positions=result.conformers.positions,
+            energies=result.conformers.energies,  # type: ignore[arg-type]
+            weights=result.conformers.weights,  # type: ignore[arg-type]
+            books=np.frombuffer(json.dumps(books).encode(), dtype=np.uint8),
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, task.path)
+
+
+def read_unit(path: Path) -> tuple[ConformerSet, dict[str, Any]]:
+    """Ensemble and books of one finished molecule."""
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    books: dict[str, Any] = json.loads(arrays["books"].tobytes())
+    molecule = molecule_from_smiles(books["smiles"], books["name"])
+    conformers = ConformerSet(
+        molecule=molecule,
+        positions=arrays["positions"],
+        energies=arrays["energies"],
+        weights=arrays["weights"],
+        source_idx=np.arange(len(arrays["positions"]), dtype=np.int32),
+        energy_method=books["settings"]["level"],
+    )
+    return conformers, books
+
+
+def _finish(path: Path, *, seeds: SeedSettings, seed: int) -> tuple[ConformerSet, dict[str, Any]]:
+    conformers, books = read_unit(path)
+    return with_seeds(conformers, seeds, seed=seed), books
+
+
+def make_reference(
+    records: list[InputRecord],
+    out: Path,
+    settings: ReferenceSettings,
+    *,
+    seed: int = 0,
+    split: str = "train",
+    jobs: int = 1,
+    on_failure: Callable[[Failure], None] = lambda failure: None,
+    progress: Callable[[int], None] = lambda n: None,
+) -> PreprocessSummary:
+    """Make ensembles and pack them into one shard with seed conformers, ready for ``train``.
+
+    A run that is stopped goes on where it was: finished molecules are files in ``out/units``.
+
+    Raises:
+        InputError: Where ``xtb`` is missing, or for an unusable split.
+    """
+    xtb.require()
+    splitter = make_splitter(split)
+    units = out / UNITS
+    units.mkdir(parents=True, exist_ok=True)
+    tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
+    failures, finished = [], []
+    for task, result in zip(
+        tasks, map_molecules(run_task, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
+    ):
+        progress(1)
+        if isinstance(result, MoleculeError):
+            failure = Failure(
+                index=task.record.index,
+                input=task.record.smiles,
+                name=task.record.name,
+                reason=result.reason,
+                message=str(result),
+            )
+            failures.append(failure)
+            on_failure(failure)
+        else:
+            finished.append((task.record, result))
+    pairing = SeedSettings()
+    entries, books = [], []
+    packed = map_molecules(
+        partial(_finish, seeds=pairing, seed=seed), [path for _, path in finished], jobs=resolve_jobs(jobs)
+    )
+    for (record, _), item in zip(finished, packed, strict=True):
+        if isinstance(item, MoleculeError):
+            raise item
+        conformers, book = item
+        books.append(book)
+        entries.append(ShardEntry(conformers=conformers, split=splitter(conformers.molecule, record.index)))
+    line: dict[str, Any] = {"name": "shard-00000.h5", "molecules": 0, "conformers": 0}
+    if entries:
+        line = write_shard(out / "shard-00000.h5", entries)
+    line |= {"requested": len(records), "dropped": {}, "failures": [asdict(f) for f in failures]}
+    configuration = {"reference": asdict(settings), "seed": seed, "split": split, "seeds": asdict(pairing)}
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    write_manifest(out, configuration, digest, {line["name"]: line})
+    write_json(out / BOOKS, books)
+    return summarise_units({line["name"]: line})

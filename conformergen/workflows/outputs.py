@@ -1,0 +1,207 @@
+"""Writers of generated conformers, by suffix. A file appears under its name only when it is complete."""
+
+import gzip
+import io
+import os
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from rdkit import Chem
+
+from conformergen.chem import ELEMENT_SYMBOLS, mol_with_conformers
+from conformergen.datasets.shards import ShardEntry, write_shard
+from conformergen.errors import InputError
+from conformergen.records import ConformerSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What every record says about its making."""
+
+    seed: int
+    model: str
+
+
+class Writer(ABC):
+    """Receives one molecule at a time; ``close`` makes the result visible."""
+
+    @abstractmethod
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        """Add the conformers of one molecule."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish and rename into place."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Leave nothing behind."""
+
+
+class _FileWriter(Writer):
+    """A temporary file beside the target, renamed at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+    def close(self) -> None:
+        with self.temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(self.temporary, self.path)
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
+class _TextWriter(_FileWriter):
+    """Text, gzipped by suffix."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if path.suffix == ".gz":
+            # No file name and no time stamp: the same conformers give the same bytes.
+            self.raw: IO[bytes] | None = self.temporary.open("wb")
+            compressed = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0)
+            self.text: IO[str] = io.TextIOWrapper(compressed, encoding="utf-8")
+        else:
+            self.raw = None
+            self.text = self.temporary.open("w", encoding="utf-8")
+
+    def close(self) -> None:
+        self.text.close()
+        if self.raw is not None:
+            self.raw.close()
+        super().close()
+
+    def discard(self) -> None:
+        self.text.close()
+        super().discard()
+
+
+class SdfWriter(_TextWriter):
+    """One SDF record per conformer."""
+
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        self.text.write(sdf_text(conformers, provenance))
+
+
+class StdoutWriter(Writer):
+    """SDF on standard output."""
+
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        sys.stdout.write(sdf_text(conformers, provenance))
+
+    def close(self) -> None:
+        sys.stdout.flush()
+
+    def discard(self) -> None:
+        sys.stdout.flush()
+
+
+class XyzWriter(_TextWriter):
+    """Multi-frame XYZ; the comment holds the relative energy first, as in CREST's files, then title and index."""
+
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        del provenance
+        symbols = [ELEMENT_SYMBOLS[z] for z in conformers.molecule.graph.atomic_numbers]
+        for index, positions in enumerate(conformers.positions):
+            energy = "" if conformers.energies is None else f"{conformers.energies[index]:.4f} "
+            rows = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(symbols, positions, strict=True)]
+            title = " ".join(conformers.molecule.name.split())
+            self.text.write("\n".join([str(len(symbols)), f"{energy}{title} {index}", *rows]) + "\n")
+
+
+class PickleWriter(_FileWriter):
+    """``{smiles: [Mol]}``, the layout that published evaluators read; keys are the input texts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.mols: dict[str, list[Chem.Mol]] = {}
+
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        del provenance
+        molecule = conformers.molecule
+        mols = [mol_with_conformers(molecule, p[None]) for p in conformers.positions]
+        self.mols.setdefault(molecule.source_smiles, []).extend(mols)
+
+    def close(self) -> None:
+        self.temporary.write_bytes(pickle.dumps(self.mols))
+        super().close()
+
+
+class ShardWriter(_FileWriter):
+    """One HDF5 shard."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.entries: list[ShardEntry] = []
+
+    def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
+        del provenance
+        self.entries.append(ShardEntry(conformers=conformers, split="test"))
+
+    def close(self) -> None:
+        if self.entries:
+            write_shard(self.path, self.entries)
+
+
+WRITERS: Final[Mapping[str, type[_FileWriter]]] = {
+    ".sdf": SdfWriter,
+    ".xyz": XyzWriter,
+    ".h5": ShardWriter,
+    ".pkl": PickleWriter,
+}
+
+
+def open_writer(out: str) -> Writer:
+    """Writer by suffix; ``-`` is SDF on standard output.
+
+    Raises:
+        InputError: For an unknown suffix or a missing folder.
+    """
+    if out == "-":
+        return StdoutWriter()
+    path = Path(out)
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix not in WRITERS or (path.suffix == ".gz" and suffix not in (".sdf", ".xyz")):
+        raise InputError(f"{out}: output ends in {', '.join(WRITERS)}, .sdf.gz or .xyz.gz")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
+    return WRITERS[suffix](path)
+
+
+def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:
+    """SDF records of one molecule."""
+    molecule = conformers.molecule
+    mol = mol_with_conformers(molecule, conformers.positions)
+    mol.SetProp("_Name", " ".join(molecule.name.splitlines()))
+    buffer = io.StringIO()
+    writer = Chem.SDWriter(buffer)
+    writer.SetKekulize(True)
+    for index in range(len(conformers)):
+        fields = {
+            "conformergen_smiles": molecule.smiles,
+            "conformergen_stereo": molecule.stereo,
+            "conformer": str(index),
+            "energy_kcal": _number(conformers.energies, index, "{:.4f}"),
+            "energy_method": conformers.energy_method,
+            "boltzmann_weight": _number(conformers.weights, index, "{:.6f}"),
+            "seed": str(provenance.seed),
+            "model": provenance.model,
+        }
+        for key, value in fields.items():
+            mol.SetProp(key, value)
+        writer.write(mol, confId=index)
+    writer.close()
+    return buffer.getvalue()
+
+
+def _number(values: np.ndarray | None, index: int, form: str) -> str:
+    return "" if values is None else form.format(values[index])

@@ -1,0 +1,270 @@
+"""SMILES to a complete GFN2-xTB ensemble: the pipeline of one molecule.
+
+ETKDGv3 starts, GFN-FF optimisation, GFN-FF metadynamics from the lowest minima, duplicate removal by CREGEN's
+criteria, GFN2-xTB single points, crude and final optimisation, 6 kcal/mol window. The order of work and
+the metadynamics ladder follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d).
+"""
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
+
+from conformergen.chem import EmbedSettings, automorphisms, embed, to_mol
+from conformergen.errors import InputError, MoleculeError
+from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
+from conformergen.geometry.graph import bonds_kept
+from conformergen.geometry.rmsd import rmsd_matrix
+from conformergen.geometry.stereo import stereo_ok
+from conformergen.records import ConformerSet, Molecule
+from conformergen.refinement import xtb
+from conformergen.units import GAS_CONSTANT, HARTREE_TO_KCAL, ROOM_TEMPERATURE
+
+#: CREST's ladder of pushes (hartree per atom) and widths (bohr^-2).
+_LADDER: Final = ((0.003, 1.3), (0.0015, 0.78), (0.003, 0.468), (0.0015, 0.281))
+LEVELS: Final = ("gfn2-xtb", "gfn-ff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSettings:
+    """Depth of the search.
+
+    Attributes:
+        level: Level of the final geometries and energies, one of ``LEVELS``.
+        ewin: Energy window of the result, kcal/mol.
+        starts_per_rotor: ETKDG starts per rotatable bond, twice that per flexible ring.
+        min_starts: Starts at least.
+        max_starts: Starts at most.
+        md_runs: Metadynamics runs, at most the length of the ladder.
+        md_ps: Length of each run, ps.
+        forcefield_window: Window on the GFN-FF surface, kcal/mol.
+        screen_window: Window of the GFN2 single points, kcal/mol.
+        max_crude: Structures taken to the crude optimisation at most.
+        max_final: Structures taken to the final optimisation at most.
+    """
+
+    level: str = "gfn2-xtb"
+    ewin: float = 6.0
+    starts_per_rotor: int = 30
+    min_starts: int = 60
+    max_starts: int = 300
+    md_runs: int = 4
+    md_ps: float = 8.0
+    forcefield_window: float = 14.0
+    screen_window: float = 12.0
+    max_crude: int = 150
+    max_final: int = 100
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise InputError(f"level {self.level!r} is not one of {', '.join(LEVELS)}")
+        if self.ewin <= 0 or self.min_starts < 1 or self.max_starts < self.min_starts:
+            raise InputError("reference: ewin > 0 and 1 <= min_starts <= max_starts are required")
+        if not 0 <= self.md_runs <= len(_LADDER):
+            raise InputError(f"reference: md_runs must lie between 0 and {len(_LADDER)}")
+
+    @classmethod
+    def lean(cls, **changes: object) -> "ReferenceSettings":
+        """Training-set variant: half the starts, two runs, the 30 lowest conformers."""
+        small = cls(starts_per_rotor=15, min_starts=30, max_starts=150, md_runs=2, max_crude=80, max_final=30)
+        return replace(small, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceResult:
+    """One ensemble and how it came about.
+
+    Attributes:
+        conformers: Rising energy; weights at 298.15 K contain the degeneracy.
+        counts: Structures after each stage.
+        cpu_seconds: CPU time of each stage, child processes included.
+        truncated: Stages whose cap cut structures inside the window.
+    """
+
+    conformers: ConformerSet
+    counts: dict[str, int] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    truncated: list[str] = field(default_factory=list)
+
+
+class _Search:
+    """State of one molecule's search: what every stage needs, and its books."""
+
+    def __init__(self, molecule: Molecule, settings: ReferenceSettings, seed: int) -> None:
+        self.molecule, self.settings, self.seed = molecule, settings, seed
+        self.numbers = molecule.graph.atomic_numbers
+        mol = to_mol(molecule)
+        self.mol = mol
+        self.charge = Chem.GetFormalCharge(mol)
+        polar = [
+            a.GetIdx()
+            for a in mol.GetAtoms()
+            if a.GetAtomicNum() > 1 or any(n.GetAtomicNum() not in (1, 6) for n in a.GetNeighbors())
+        ]
+        self.compared = np.array(polar, dtype=np.int32)
+        self.permutations, _ = automorphisms(mol, scoring=True, atoms=self.compared, max_matches=512)
+        table = Chem.GetPeriodicTable()
+        self.masses = np.array([table.GetAtomicWeight(int(z)) for z in self.numbers])
+        self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
+        self.counts: dict[str, int] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self.truncated: list[str] = []
+        self._clock = _cpu_seconds()
+
+    def book(self, stage: str, count: int) -> None:
+        now = _cpu_seconds()
+        self.counts[stage] = count
+        self.cpu_seconds[stage] = round(now - self._clock, 2)
+        self._clock = now
+
+    def optimise(self, starts: np.ndarray, method: str, level: str) -> tuple[np.ndarray, np.ndarray]:
+        """Optimise each start; keep those whose bonds and stereo are still the molecule's."""
+        results = (
+            xtb.optimise(self.numbers, s, charge=self.charge, method=method, level=level) for s in starts
+        )
+        done = [r for r in results if r is not None]
+        positions = np.array([r[0] for r in done]).reshape(-1, len(self.numbers), 3)
+        energies = np.array([r[1] for r in done]) * HARTREE_TO_KCAL
+        good = bonds_kept(positions, self.molecule.graph) & stereo_ok(positions, self.molecule.graph)
+        return positions[good], energies[good]
+
+    def prune(
+        self,
+        stage: str,
+        pool: tuple[np.ndarray, np.ndarray],
+        *,
+        window: float,
+        limit: int | None = None,
+        rule: DuplicateRule | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Window, duplicates and cap, in rising energy."""
+        positions, energies = pool
+        if len(energies) == 0:
+            self.book(stage, 0)
+            return pool
+        inside = energies <= energies.min() + window
+        positions, energies = positions[inside], energies[inside]
+        kept = unique_conformers(
+            positions,
+            energies,
+            masses=self.masses,
+            compared=self.compared,
+            permutations=self.permutations,
+            achiral=self.achiral,
+            rule=rule or DuplicateRule(),
+        )
+        if limit is not None and len(kept) > limit:
+            self.truncated.append(stage)
+            kept = kept[:limit]
+        self.book(stage, len(kept))
+        return positions[kept], energies[kept]
+
+
+def _cpu_seconds() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def n_starts(mol: Chem.Mol, settings: ReferenceSettings) -> int:
+    """ETKDG starts by flexibility: rotatable bonds, and rings with at least four saturated atoms."""
+    rotors = rdMolDescriptors.CalcNumRotatableBonds(mol)
+    flexible_rings = sum(
+        sum(mol.GetAtomWithIdx(i).GetHybridization() == Chem.HybridizationType.SP3 for i in ring) >= 3
+        for ring in mol.GetRingInfo().AtomRings()
+    )
+    wanted = settings.starts_per_rotor * (rotors + 2 * flexible_rings)
+    return int(np.clip(wanted, settings.min_starts, settings.max_starts))
+
+
+def forcefield_ensemble(search: _Search) -> tuple[np.ndarray, np.ndarray]:
+    """Stages 1 to 6: unique GFN-FF minima (Å, kcal/mol) in rising energy."""
+    settings = search.settings
+    starts = embed(
+        search.molecule,
+        n_starts(search.mol, settings),
+        seed=search.seed,
+        settings=EmbedSettings(mmff94s=False, timeout=300),
+    )
+    search.book("starts", len(starts))
+    pool = search.optimise(starts.astype(np.float64), "gfn-ff", "normal")
+    window = settings.forcefield_window
+    pool = search.prune("gfn-ff", pool, window=window)
+    if len(pool[0]) == 0:
+        raise MoleculeError("reacted", "no GFN-FF minimum keeps the bonds and stereo of the SMILES")
+    snapshots = []
+    for run in range(settings.md_runs):
+        k_push, alpha = _LADDER[run]
+        snapshots.append(
+            xtb.metadynamics(
+                search.numbers,
+                pool[0][run % len(pool[0])],
+                charge=search.charge,
+                run=xtb.Metadynamics(k_push=k_push, alpha=alpha, picoseconds=settings.md_ps),
+            )
+        )
+    if snapshots:
+        frames = np.concatenate(snapshots)
+        search.book("snapshots", len(frames))
+        extra = search.optimise(frames, "gfn-ff", "normal")
+        pool = (np.concatenate([pool[0], extra[0]]), np.concatenate([pool[1], extra[1]]))
+        pool = search.prune("metadynamics", pool, window=window)
+    return pool
+
+
+def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed: int) -> ReferenceResult:
+    """Make the ensemble of one molecule.
+
+    Raises:
+        MoleculeError: ``embed``, ``stereo`` or ``reacted`` when a stage leaves nothing.
+    """
+    search = _Search(molecule, settings, seed)
+    pool = forcefield_ensemble(search)
+    if settings.level == "gfn-ff":
+        pool = search.prune("final", pool, window=settings.ewin, limit=settings.max_final)
+        return _result(search, pool)
+    energies = [xtb.single_point(search.numbers, p, charge=search.charge) for p in pool[0]]
+    scored = [i for i, e in enumerate(energies) if e is not None]
+    pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64) * HARTREE_TO_KCAL)
+    pool = search.prune("screen", pool, window=settings.screen_window, limit=settings.max_crude)
+    pool = search.optimise(pool[0], "gfn2-xtb", "crude")
+    pool = search.prune(
+        "crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=DuplicateRule(energy=0.1)
+    )
+    pool = search.optimise(pool[0], "gfn2-xtb", "normal")
+    pool = search.prune("final", pool, window=settings.ewin)
+    if len(pool[0]) == 0:
+        raise MoleculeError("reacted", "no GFN2-xTB minimum keeps the bonds and stereo of the SMILES")
+    return _result(search, pool)
+
+
+def _result(search: _Search, pool: tuple[np.ndarray, np.ndarray]) -> ReferenceResult:
+    positions, energies = pool
+    relative = energies - energies[0]
+    degeneracy = np.ones(len(relative))
+    if search.achiral:  # a conformer that is not its own mirror image stands for two
+        reduced = positions[:, search.compared]
+        for index, conformer in enumerate(reduced):
+            mirrored = rmsd_matrix(conformer[None], -conformer[None], search.permutations)[0]
+            degeneracy[index] = 2.0 if mirrored[0, 0] > DuplicateRule().rmsd else 1.0
+    weights = degeneracy * np.exp(-relative / (GAS_CONSTANT * ROOM_TEMPERATURE))
+    conformers = ConformerSet(
+        molecule=search.molecule,
+        positions=(positions - positions.mean(axis=1, keepdims=True)).astype(np.float32),
+        energies=relative,
+        weights=weights / weights.sum(),
+        source_idx=np.arange(len(relative), dtype=np.int32),
+        energy_method=search.settings.level,
+    )
+    return ReferenceResult(
+        conformers=conformers,
+        counts=search.counts,
+        cpu_seconds=search.cpu_seconds,
+        truncated=search.truncated,
+    )
+
+
+Progress = Callable[[int, int], None]

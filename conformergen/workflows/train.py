@@ -1,0 +1,290 @@
+"""The ``train`` command: shards in, checkpoints and logs out; resumes bit for bit on the CPU."""
+
+import csv
+import importlib.util
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from conformergen.checkpoint import find_checkpoints, load_model, load_training, save_training
+from conformergen.config import RunConfig, to_json
+from conformergen.datasets.loader import TrainingSet
+from conformergen.datasets.shards import read_folder, read_manifest
+from conformergen.errors import DataError, InputError
+from conformergen.nn import make_backbone
+from conformergen.records import ConformerSet
+from conformergen.training.loop import LogLine, Trainer, train_loop
+from conformergen.workflows.devices import limit_threads, resolve_device
+
+#: Newest checkpoints kept besides the best.
+KEPT: Final = 3
+METRICS: Final = "metrics.csv"
+RELAXATION: Final = "relaxation.csv"
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSummary:
+    """What a run did.
+
+    Attributes:
+        step: Last step taken.
+        finished: Whether it reached its last step.
+        val_loss: Newest validation loss of the averaged weights at beta = 0.
+        skipped: Steps skipped for a non-finite gradient.
+    """
+
+    step: int
+    finished: bool
+    val_loss: float | None
+    skipped: int
+
+
+def load_sets(folders: list[Path], split: str) -> list[ConformerSet]:
+    """Ensembles with at least one conformer of a split of several shard folders."""
+    return [s for folder in folders for s in read_folder(folder, split=split) if len(s)]
+
+
+def seeds_are_minimised(folders: list[Path]) -> bool:
+    """Whether the seed conformers in the shards went through MMFF94s; they must agree.
+
+    Raises:
+        InputError: When they do not.
+    """
+    kinds = set()
+    for folder in folders:
+        seeds = read_manifest(folder)["configuration"].get("seeds")
+        kinds.add(None if seeds is None else bool(seeds["mmff94s"]))
+    if len(kinds) != 1:
+        raise InputError("the shard folders hold different kinds of seed conformers")
+    return kinds.pop() is not False
+
+
+def train(
+    data: list[Path],
+    out: Path,
+    config: RunConfig,
+    *,
+    device: str = "auto",
+    time_limit: float | None = None,
+    resume: bool = False,
+    init: str | None = None,
+    report: Callable[[LogLine], None] = lambda line: None,
+    warn: Warn = lambda text: None,
+) -> TrainSummary:
+    """Train one network.
+
+    Args:
+        data: Shard folders.
+        out: Run folder: checkpoints, ``best``, metrics, settings.
+        config: The whole run.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        time_limit: Seconds of wall time after which a checkpoint is written and the run ends.
+        resume: Continue from the newest good checkpoint, if there is one.
+        init: Checkpoint whose weights are the start; settings of the network must agree.
+        report: Receives each log line.
+        warn: Receives warnings.
+
+    Raises:
+        InputError: For an unusable folder or data.
+        DataError: For damaged shards or checkpoints.
+    """
+    limit_threads()
+    checkpoints = find_checkpoints(out)
+    if checkpoints and not resume:
+        raise InputError(f"{out} holds a run already: continue it with --resume or choose another folder")
+    target = resolve_device(device)
+    settings = config.training
+    sets, held_out = load_sets(data, "train"), load_sets(data, "val")
+    minimised = seeds_are_minimised(data)
+    training = TrainingSet(sets, pair_budget=settings.pair_budget, confs_per_epoch=settings.confs_per_epoch)
+    validation = None
+    if held_out:
+        validation = TrainingSet(held_out, pair_budget=settings.pair_budget, confs_per_epoch=4)
+    if config.diffusion.prior == "seed" and not training.has_seeds:
+        raise InputError("the seed prior needs shards with seed conformers: preprocess without --no-seeds")
+    torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
+    network = make_backbone(config.network)
+    if init is not None:
+        _initialise(network, init)
+    trainer = Trainer(
+        network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    extra = {"seeds_mmff94s": minimised, "data": data_record(data, sets, held_out)}
+    best = _resume(checkpoints, trainer, config, warn) if resume else None
+    (out / "config.json").write_text(to_json(config) + "\n")
+    _truncate(out / METRICS, trainer.step)
+    _truncate(out / RELAXATION, trainer.step)
+    newest = best
+
+    def save(state: Trainer, val_loss: float | None) -> None:
+        nonlocal best, newest
+        newest = val_loss
+        improved = val_loss is not None and (best is None or val_loss < best)
+        best = val_loss if improved else best
+        save_training(
+            out / f"ckpt-{state.step:08d}", state, config, **extra, val_loss=val_loss, best_val_loss=best
+        )
+        if improved:
+            save_training(out / "best", state, config, **extra, val_loss=val_loss, best_val_loss=best)
+        for old in find_checkpoints(out)[KEPT:]:
+            _remove(old)
+
+    with _stop_on_signal() as stop, _Logs(out, trainer) as logs:
+
+        def log(line: LogLine) -> None:
+            logs.write(line)
+            report(line)
+
+        train_loop(
+            trainer,
+            training,
+            validation,
+            log=log,
+            save=save,
+            deadline=None if time_limit is None else time.monotonic() + time_limit,
+            stop=stop,
+        )
+    return TrainSummary(
+        step=trainer.step, finished=trainer.step == settings.steps, val_loss=newest, skipped=trainer.n_skipped
+    )
+
+
+def data_record(
+    folders: list[Path], sets: list[ConformerSet], held_out: list[ConformerSet]
+) -> dict[str, Any]:
+    """What a checkpoint says about its data: folder names, shard digests, counts."""
+    return {
+        "shards": {
+            folder.name: [line["content_sha256"] for line in read_manifest(folder)["shards"]]
+            for folder in folders
+        },
+        "molecules": len(sets),
+        "conformers": sum(len(s) for s in sets),
+        "validation_molecules": len(held_out),
+    }
+
+
+def _initialise(network: torch.nn.Module, name: str) -> None:
+    start = load_model(name).network.state_dict()
+    try:
+        missing, _ = network.load_state_dict(start, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"--init {name}: a network of another size") from error
+    if any("branch" not in key for key in missing):
+        raise InputError(f"--init {name}: a network of another kind")
+
+
+def _resume(checkpoints: list[Path], trainer: Trainer, config: RunConfig, warn: Warn) -> float | None:
+    """Load the newest good checkpoint; a damaged one is named and the one before it is used."""
+    for folder in checkpoints:
+        try:
+            best: float | None = load_training(folder, trainer, config).get("best_val_loss")
+        except DataError as error:
+            if "other settings" in str(error):
+                raise
+            warn(f"{error}; trying the checkpoint before it")
+            continue
+        return best
+    if checkpoints:
+        raise DataError(f"none of {len(checkpoints)} checkpoints can be read")
+    return None
+
+
+def _remove(folder: Path) -> None:
+    """Retire a checkpoint by rename first, so that a kill in between leaves no half of one."""
+    import shutil
+
+    retired = folder.with_name(f"old-tmp-{folder.name}")
+    os.replace(folder, retired)
+    shutil.rmtree(retired)
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Drop lines of a CSV log after ``step``: each step is logged once."""
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    kept = rows[:1] + [r for r in rows[1:] if r and r[0].isdigit() and int(r[0]) <= step]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)
+
+
+class _Logs:
+    """CSV logs, and TensorBoard where it is installed."""
+
+    def __init__(self, out: Path, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._metrics = (out / METRICS).open("a", newline="")
+        self._relaxation = (out / RELAXATION).open("a", newline="")
+        if self._metrics.tell() == 0:
+            csv.writer(self._metrics).writerow([f.name for f in fields(LogLine)])
+        if self._relaxation.tell() == 0:
+            csv.writer(self._relaxation).writerow(["step", "layer", "block", "h", "beta", "s"])
+        self._board: Any = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(out / "tensorboard"))
+
+    def __enter__(self) -> "_Logs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        self._relaxation.close()
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, line: LogLine) -> None:
+        """Append one line to each log."""
+        values = asdict(line)
+        csv.writer(self._metrics).writerow(["" if v is None else v for v in values.values()])
+        writer = csv.writer(self._relaxation)
+        for layer, branch in enumerate(self._trainer.branches):
+            rows = zip(
+                branch.names, branch.state.tolist(), branch.beta.tolist(), branch.scale.tolist(), strict=True
+            )
+            for name, h, beta, scale in rows:
+                writer.writerow([line.step, layer, name, f"{h:.6g}", f"{beta:.6g}", f"{scale:.6g}"])
+        self._metrics.flush()
+        self._relaxation.flush()
+        if self._board is not None:
+            for key, value in values.items():
+                if key != "step" and value is not None:
+                    self._board.add_scalar(key, value, line.step)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and SIGINT finish the step and write a checkpoint; a second one leaves at once."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        if seen:
+            raise SystemExit(128 + number)
+        seen.append(number)
+
+    previous = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread: the caller keeps its own handlers
+        pass
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if seen:
+        raise SystemExit(128 + seen[0])
