@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,9 +76,7 @@ def resolve(name: str) -> Path:
     if (shipped / WEIGHTS).is_file():
         return shipped
     known = sorted(p.parent.name for p in shipped_checkpoints().glob(f"*/{WEIGHTS}"))
-    raise InputError(
-        f"{name!r} is neither a checkpoint folder nor one of {', '.join(known) or 'none shipped'}"
-    )
+    raise InputError(f"{name!r} is neither a checkpoint folder nor one of {', '.join(known) or 'none shipped'}")
 
 
 def find_checkpoints(run: Path) -> list[Path]:
@@ -118,7 +116,8 @@ def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu"
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (SafetensorError, RuntimeError) as error:
         raise DataError(f"{folder}: the weights do not fit the settings ({error})") from error
-    network.requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.requires_grad = False
     return Model(
         network=network.to(device).eval(),
         diffusion=config.diffusion,
@@ -174,7 +173,7 @@ def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: An
         "cursor": trainer.cursor,
         "skipped": trainer.n_skipped,
     }
-    files = model_files(trainer.average.module, config, **extra, progress=progress)
+    files = model_files(trainer.averaged, config, **extra, progress=progress)
     files[STATE] = save({k: v.detach().cpu().clone().contiguous() for k, v in state.items()})
     write_checkpoint(folder, files)
 
@@ -195,7 +194,7 @@ def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str
     except (SafetensorError, OSError) as error:
         raise DataError(f"{folder}: unreadable training state ({error})") from error
     trainer.network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
-    trainer.average.module.load_state_dict(weights)
+    trainer.averaged.load_state_dict(weights)
     trainer.average.n_averaged.copy_(state["n_averaged"])
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in state.items():
@@ -212,8 +211,6 @@ def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str
 
 def exact_state(network: Backbone, settings: NetworkSettings) -> Backbone:
     """The same network without relaxed branches: its outputs at beta = 0, bit for bit."""
-    from dataclasses import replace
-
     plain = make_backbone(replace(settings, relaxation=replace(settings.relaxation, mode="none")))
     wanted = plain.state_dict().keys()
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in wanted})

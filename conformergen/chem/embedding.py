@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -57,16 +58,12 @@ def embed(
         missing = n - len(kept)
         if missing <= 0:
             break
-        positions = _embed_once(
-            mol, molecule, missing, seed, attempt, settings, random_coordinates=random_coordinates
-        )
+        positions = _embed_once(mol, molecule, missing, seed, attempt, settings, random_coordinates=random_coordinates)
         n_embedded += len(positions)
         kept.extend(positions[stereo_ok(positions, molecule.graph)])
     if not kept:
         reason = "stereo" if n_embedded else "embed"
-        detail = (
-            "no embedded geometry has the requested stereo" if n_embedded else "ETKDGv3 found no geometry"
-        )
+        detail = "no embedded geometry has the requested stereo" if n_embedded else "ETKDGv3 found no geometry"
         raise MoleculeError(reason, f"{detail} for {molecule.smiles[:60]}")
     return np.stack(kept[:n]).astype(np.float32)
 
@@ -81,7 +78,7 @@ def _embed_once(
     *,
     random_coordinates: bool,
 ) -> Float32[np.ndarray, "conf atom 3"]:
-    parameters = rdDistGeom.ETKDGv3()
+    parameters: Any = rdDistGeom.ETKDGv3()  # the stubs type its numbers as parameter objects
     parameters.randomSeed = random_seed(molecule, seed, f"embed{attempt}")
     parameters.numThreads = 1
     parameters.timeout = settings.timeout

@@ -37,7 +37,7 @@ def conformer_positions(
         positions = mol.GetConformer().GetPositions()[order].astype(np.float32)
         if not np.isfinite(positions).all():
             result.append("nan")
-        elif check_stereo and not stereo_ok(positions, molecule.graph):
+        elif check_stereo and not stereo_ok(positions[None], molecule.graph)[0]:
             result.append("stereo")
         else:
             result.append(positions)
@@ -77,8 +77,7 @@ def _flat(mol: Chem.Mol) -> Chem.Mol:
 def _bond_list(mol: Chem.Mol) -> bytes:
     atoms = [(a.GetAtomicNum(), a.GetFormalCharge()) for a in mol.GetAtoms()]
     bonds = sorted(
-        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), BOND_CODES.get(b.GetBondType(), 0))
-        for b in mol.GetBonds()
+        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), BOND_CODES.get(b.GetBondType(), 0)) for b in mol.GetBonds()
     )
     return repr((atoms, bonds)).encode()
 

@@ -8,7 +8,7 @@ from rdkit import Chem, RDLogger
 from conformergen.errors import MoleculeError
 from conformergen.records import ATOM_FEATURES, Molecule, MolGraph
 
-RDLogger.DisableLog("rdApp.*")  # every message is reported once, through our own failure records
+RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]  # every message is reported once, through our own failure records
 
 #: Longest SMILES handed to RDKit: ring perception is quadratic in hostile input.
 MAX_SMILES_LENGTH: Final = 10_000
@@ -40,9 +40,7 @@ def parse_smiles(text: str) -> Chem.Mol:
             ``too-large`` for a text over ``MAX_SMILES_LENGTH``.
     """
     if len(text) > MAX_SMILES_LENGTH:
-        raise MoleculeError(
-            "too-large", f"SMILES of {len(text)} characters; the limit is {MAX_SMILES_LENGTH}"
-        )
+        raise MoleculeError("too-large", f"SMILES of {len(text)} characters; the limit is {MAX_SMILES_LENGTH}")
     if not text or not text.isascii() or not text.isprintable():
         raise MoleculeError("parse", "a SMILES holds printable ASCII characters only")
     raw = Chem.MolFromSmiles(text, sanitize=False)
@@ -127,14 +125,14 @@ def mol_from_arrays(
     for number, charge in zip(atomic_numbers.tolist(), charges.tolist(), strict=True):
         atom = Chem.Atom(int(number))
         atom.SetFormalCharge(int(charge))
-        atom.SetNoImplicit(True)
+        atom.SetNoImplicit(True)  # noqa: FBT003  RDKit takes no keyword
         mol.AddAtom(atom)
     for (begin, end), code in zip(bonds.tolist(), bond_types.tolist(), strict=True):
         mol.AddBond(begin, end, _BOND_TYPES[code])
         if code == 4:
-            mol.GetBondBetweenAtoms(begin, end).SetIsAromatic(True)
-            mol.GetAtomWithIdx(begin).SetIsAromatic(True)
-            mol.GetAtomWithIdx(end).SetIsAromatic(True)
+            parts = (mol.GetBondBetweenAtoms(begin, end), mol.GetAtomWithIdx(begin), mol.GetAtomWithIdx(end))
+            for part in parts:
+                part.SetIsAromatic(True)  # noqa: FBT003  RDKit takes no keyword
     conformer = Chem.Conformer(len(atomic_numbers))
     conformer.SetPositions(np.asarray(positions, dtype=np.float64))
     mol.AddConformer(conformer)

@@ -56,9 +56,7 @@ def automorphisms(
             atom.SetFormalCharge(0)
             for bond in atom.GetBonds():
                 bond.SetBondType(Chem.BondType.ONEANDAHALF)
-    matches = graph.GetSubstructMatches(
-        graph, uniquify=False, useChirality=not scoring, maxMatches=max_matches + 1
-    )
+    matches = graph.GetSubstructMatches(graph, uniquify=False, useChirality=not scoring, maxMatches=max_matches + 1)
     complete = len(matches) <= max_matches
     listed = np.array(matches[:max_matches], dtype=np.int32).reshape(-1, len(kept))
     if len(listed) == 0:  # a stereo match can miss even the identity where tags depend on each other

@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -46,9 +47,7 @@ def _cpu_seconds() -> float:
 
 @app.command()
 def generate(
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")],
     out: Annotated[
         str, typer.Option("--out", "-o", help=".sdf[.gz], .xyz[.gz], .h5, .pkl; '-' is SDF on stdout.")
     ] = "-",
@@ -61,9 +60,7 @@ def generate(
     steps: Annotated[int, typer.Option(help="Integration steps.")] = 5,
     seed: Annotated[int, typer.Option(help="Same seed, same conformers.")] = 0,
     refine: Annotated[str, typer.Option(help="none, mmff94s or gfn2-xtb (needs the xtb program).")] = "none",
-    stereo: Annotated[
-        str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")
-    ] = "sample",
+    stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",
     smiles_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "smiles",
     name_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "name",
     max_atoms: Annotated[int, typer.Option(help="Largest molecule, hydrogens included.")] = 999,
@@ -71,9 +68,7 @@ def generate(
     shard: Annotated[str | None, typer.Option(help="I/N: every N-th molecule from the I-th.")] = None,
     jobs: Jobs = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")] = False,
 ) -> None:
     """Generate conformers; inputs that fail are listed in OUT.failures.jsonl with a reason code."""
     from conformergen.datasets.inputs import read_inputs
@@ -113,14 +108,14 @@ def generate(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _check(records: "islice[InputRecord] | object", *, max_atoms: int) -> None:
+def _check(records: "Iterable[InputRecord]", *, max_atoms: int) -> None:
     from collections import Counter
 
     from conformergen.chem import molecule_from_smiles
     from conformergen.errors import MoleculeError
 
     counts: Counter[str] = Counter()
-    for record in records:  # type: ignore[attr-defined]
+    for record in records:
         try:
             molecule_from_smiles(record.smiles, record.name, max_atoms=max_atoms)
             counts["ok"] += 1
@@ -186,6 +181,5 @@ def evaluate(
     if html is not None:
         from conformergen.workflows.report import write_html
 
-        paths = dict(zip(results, (generated, *(compare or [])), strict=True))
-        write_html(html, results, paths, reference)
+        write_html(html, results)
     sys.stdout.flush()

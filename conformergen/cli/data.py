@@ -9,16 +9,12 @@ from conformergen.cli.app import EXIT_SOME_FAILED, app, progress, say, say_json
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")]
 
 
 @app.command()
 def preprocess(
-    sources: Annotated[
-        list[Path], typer.Argument(help="GEOM rdkit_folder, .sdf[.gz], .smi, .csv or shard folders.")
-    ],
+    sources: Annotated[list[Path], typer.Argument(help="GEOM rdkit_folder, .sdf[.gz], .smi, .csv or shard folders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.")],
     format: Annotated[str, typer.Option(help="auto, geom-rdkit, sdf, shards or smiles.")] = "auto",
     split: Annotated[
@@ -27,9 +23,7 @@ def preprocess(
     max_confs: Annotated[int, typer.Option(help="Lowest conformers kept of each molecule.")] = 30,
     seeds: Annotated[bool, typer.Option(help="Pair each conformer with an ETKDGv3 seed conformer.")] = True,
     seeds_mmff94s: Annotated[bool, typer.Option(help="Minimise seeds with MMFF94s.")] = True,
-    exclude_name: Annotated[
-        list[str] | None, typer.Option(help="Shell pattern of names to leave out.")
-    ] = None,
+    exclude_name: Annotated[list[str] | None, typer.Option(help="Shell pattern of names to leave out.")] = None,
     exclude_smiles: Annotated[
         list[Path] | None, typer.Option(help="List of molecules to leave out, stereoisomers included.")
     ] = None,
@@ -74,15 +68,11 @@ def preprocess(
 
 @app.command()
 def reference(
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A SMILES, '-', .smi, .csv or .sdf, also .gz.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of finished ensembles and the shard.")],
     level: Annotated[str, typer.Option(help="gfn2-xtb, or gfn-ff as the cheap option.")] = "gfn2-xtb",
     ewin: Annotated[float, typer.Option(help="Energy window of the result, kcal/mol.")] = 6.0,
-    lean: Annotated[
-        bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")
-    ] = False,
+    lean: Annotated[bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
     seed: Seed = 0,
     jobs: Jobs = 1,
@@ -94,9 +84,7 @@ def reference(
     from conformergen.workflows.reference import ReferenceSettings
 
     records = list(read_inputs(source))
-    settings = (
-        ReferenceSettings.lean(level=level, ewin=ewin) if lean else ReferenceSettings(level=level, ewin=ewin)
-    )
+    settings = ReferenceSettings.lean(level=level, ewin=ewin) if lean else ReferenceSettings(level=level, ewin=ewin)
     if dry_run:
         say_json({"requested": len(records)})
         return

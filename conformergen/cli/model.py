@@ -48,12 +48,8 @@ def train(
     time_limit: Annotated[str | None, typer.Option(help="Stop with a checkpoint after 90m, 2h, ...")] = None,
     init: Annotated[str | None, typer.Option(help="Start from the weights of this checkpoint.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest good checkpoint.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check settings and data, print counts.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest good checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check settings and data, print counts.")] = False,
 ) -> None:
     """Train a generator on shards; every step can be resumed exactly."""
     from conformergen.config import load_config
@@ -102,9 +98,7 @@ def _print_line(line: "LogLine") -> None:
 def export(
     run: Annotated[str, typer.Argument(help="Training run or checkpoint.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the exported model.")],
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Drop the relaxed branches: exactly equivariant.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Drop the relaxed branches: exactly equivariant.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; the folder's by default.")] = None,
 ) -> None:
     """Write a model for inference: averaged weights and settings, without the training state."""
@@ -115,9 +109,7 @@ def export(
 
 @app.command()
 def info(
-    path: Annotated[
-        str, typer.Argument(help="Shard folder, checkpoint, training run, or name of a shipped model.")
-    ],
+    path: Annotated[str, typer.Argument(help="Shard folder, checkpoint, training run, or name of a shipped model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a shard folder or a checkpoint holds."""

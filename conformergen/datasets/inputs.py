@@ -4,10 +4,9 @@ import csv
 import gzip
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from rdkit import Chem
 
@@ -31,9 +30,7 @@ class InputRecord:
     n_references: int | None = None
 
 
-def read_inputs(
-    source: str, *, smiles_column: str = "smiles", name_column: str = "name"
-) -> Iterator[InputRecord]:
+def read_inputs(source: str, *, smiles_column: str = "smiles", name_column: str = "name") -> Iterator[InputRecord]:
     """Yield the molecules of ``source`` in order.
 
     Raises:
@@ -57,10 +54,10 @@ def read_inputs(
     return _number(_smi_file(path))
 
 
-def open_text(path: Path) -> IO[str]:
+def open_text(path: Path) -> io.TextIOWrapper:
     """Open a text file, gunzipping by suffix; bytes that are not UTF-8 become visible replacements."""
     raw = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline=None)  # type: ignore[arg-type]
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline=None)
 
 
 #: SMILES, title, number of references.
@@ -69,12 +66,10 @@ _Line = tuple[str, str, int | None]
 
 def _number(lines: Iterator[_Line]) -> Iterator[InputRecord]:
     for index, (smiles, name, n_references) in enumerate(lines):
-        yield InputRecord(
-            index=index, smiles=smiles, name=name or f"mol_{index:06d}", n_references=n_references
-        )
+        yield InputRecord(index=index, smiles=smiles, name=name or f"mol_{index:06d}", n_references=n_references)
 
 
-def _smi(lines: IO[str]) -> Iterator[_Line]:
+def _smi(lines: Iterable[str]) -> Iterator[_Line]:
     for line in lines:
         text = line.strip().lstrip("\ufeff")
         if not text or text.startswith("#"):

@@ -29,9 +29,7 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Copy to a device."""
         seeds = None if self.seeds is None else self.seeds.to(device, non_blocking=True)
-        return TrainingBatch(
-            graph=self.graph.to(device), data=self.data.to(device, non_blocking=True), seeds=seeds
-        )
+        return TrainingBatch(graph=self.graph.to(device), data=self.data.to(device, non_blocking=True), seeds=seeds)
 
 
 class TrainingSet:
@@ -73,9 +71,7 @@ class TrainingSet:
         batches: list[list[tuple[int, int]]] = []
         for begin in range(0, len(order), bucket):
             current: list[tuple[int, int]] = []
-            for example in sorted(
-                order[begin : begin + bucket], key=lambda e: self.tables[e[0]].graph.n_atoms
-            ):
+            for example in sorted(order[begin : begin + bucket], key=lambda e: self.tables[e[0]].graph.n_atoms):
                 n = self.tables[example[0]].graph.n_atoms
                 if current and (len(current) + 1) * n * n > self.pair_budget:
                     batches.append(current)
@@ -92,9 +88,7 @@ class TrainingSet:
         seeds = None
         if self.has_seeds:
             rows = [self.sets[i].seeds for i, _ in examples]
-            seeds = pad_positions(
-                [s[c] for s, (_, c) in zip(rows, examples, strict=True) if s is not None], n
-            )
+            seeds = pad_positions([s[c] for s, (_, c) in zip(rows, examples, strict=True) if s is not None], n)
         return TrainingBatch(graph=graph, data=data, seeds=seeds)
 
     def stream(self, seed: int, epoch: int, cursor: int) -> Iterator[tuple[int, int, TrainingBatch]]:

@@ -44,9 +44,7 @@ def prepare(raw: RawEnsemble, *, max_confs: int | None, max_atoms: int = 999) ->
     kept = [i for i, r in enumerate(results) if not isinstance(r, str)]
     dropped = Counter(r for r in results if isinstance(r, str))
     if raw.conformers and not kept:
-        raise MoleculeError(
-            dropped.most_common(1)[0][0], f"none of {len(results)} conformers belongs to the SMILES"
-        )
+        raise MoleculeError(dropped.most_common(1)[0][0], f"none of {len(results)} conformers belongs to the SMILES")
     if raw.energies is not None:
         kept.sort(key=lambda i: raw.energies[i])  # type: ignore[index]
     if max_confs is not None and len(kept) > max_confs:

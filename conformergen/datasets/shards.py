@@ -76,9 +76,7 @@ def _arrays(entries: Sequence[ShardEntry]) -> dict[str, np.ndarray]:
         "stereo": np.array([_STEREO.index(m.stereo) for m in molecules], dtype="u1"),
     }
     if all(s.seeds is not None for s in sets):
-        arrays["seeds"] = np.concatenate(
-            [s.seeds.reshape(-1, 3) for s in sets if s.seeds is not None]
-        ).astype("f4")
+        arrays["seeds"] = np.concatenate([s.seeds.reshape(-1, 3) for s in sets if s.seeds is not None]).astype("f4")
     texts = {
         "smiles": [m.smiles for m in molecules],
         "names": [m.name for m in molecules],
@@ -122,9 +120,7 @@ def write_shard(
     arrays = _arrays(entries)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     with h5py.File(temporary, "w") as file:
-        file.attrs.update(
-            {"schema": SCHEMA, "units": "angstrom, kcal/mol", "atom_features": "; ".join(ATOM_FEATURES)}
-        )
+        file.attrs.update({"schema": SCHEMA, "units": "angstrom, kcal/mol", "atom_features": "; ".join(ATOM_FEATURES)})
         file.attrs.update(attributes or {})
         for name, array in arrays.items():
             if array.size == 0:
@@ -176,9 +172,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("schema", 0) > SCHEMA:
-                raise DataError(
-                    f"{path}: schema {file.attrs['schema']} is newer than this program's {SCHEMA}"
-                )
+                raise DataError(f"{path}: schema {file.attrs['schema']} is newer than this program's {SCHEMA}")
             return {name: np.asarray(file[name][...]) for name in file}
     except OSError as error:
         raise DataError(f"{path}: not a readable shard ({error})") from error
@@ -193,9 +187,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(
-            f"{folder}: no {MANIFEST}; make shards with 'conformergen preprocess' or 'reference'"
-        )
+        raise InputError(f"{folder}: no {MANIFEST}; make shards with 'conformergen preprocess' or 'reference'")
     try:
         manifest = json.loads(path.read_text())
         manifest["shards"]

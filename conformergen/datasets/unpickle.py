@@ -54,7 +54,8 @@ class UnpickleChild:
         process = self._process
         try:
             stdin, stdout = process.stdin, process.stdout
-            assert stdin is not None and stdout is not None
+            assert stdin is not None
+            assert stdout is not None
             stdin.write(os.fsencode(str(path.resolve())) + b"\n")
             stdin.flush()
             size = int.from_bytes(_exactly(stdout, 8), "little")

@@ -151,9 +151,7 @@ def load_geom(data: bytes) -> bytes:
     content = RestrictedUnpickler(io.BytesIO(data)).load()
     if not isinstance(content, dict) or not isinstance(content.get("conformers"), list):
         raise pickle.UnpicklingError("a GEOM file is a dict with a list of conformers")
-    columns: dict[str, list[np.ndarray]] = {
-        k: [] for k in ("numbers", "charges", "bonds", "types", "positions")
-    }
+    columns: dict[str, list[np.ndarray]] = {k: [] for k in ("numbers", "charges", "bonds", "types", "positions")}
     sizes = []
     for conformer in content["conformers"]:
         mol = Chem.Mol(conformer["rd_mol"].binary)

@@ -15,9 +15,7 @@ Positions = Float[Tensor, "batch atom 3"]
 class Prior(Protocol):
     """Turn standard normal numbers into a starting point."""
 
-    def __call__(
-        self, graph: GraphBatch, normal: Positions, seeds: Positions | None
-    ) -> tuple[Positions, Positions]:
+    def __call__(self, graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
         """Anchor in Å, and noise whose unit is the path's sigma; both zero on padding, noise without mean."""
         ...
 
@@ -25,9 +23,7 @@ class Prior(Protocol):
 def centre(positions: Positions, graph: GraphBatch) -> Positions:
     """Subtract each graph's mean over real atoms and zero the padding."""
     mask = graph.mask[..., None].to(positions.dtype)
-    return (
-        positions - (positions * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
-    ) * mask
+    return (positions - (positions * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)) * mask
 
 
 def gaussian(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:

@@ -10,12 +10,13 @@ from conformergen.chem import (
     automorphisms,
     conformer_positions,
     heavy_atoms,
+    mol_with_conformers,
     molecule_from_mol,
     parse_smiles,
     to_mol,
 )
 from conformergen.errors import MoleculeError
-from conformergen.geometry.rmsd import rmsd_matrix
+from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
 
@@ -87,3 +88,34 @@ def _positions(molecule: Molecule, conformers: list[Chem.Mol]) -> tuple[np.ndarr
     good = [m for m in mapped if not isinstance(m, str)]
     positions = np.array(good, dtype=np.float32).reshape(-1, molecule.graph.n_atoms, 3)
     return positions, len(mapped) - len(good)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Overlay:
+    """A reference and its nearest sample, superposed; molecules with one conformer each."""
+
+    reference: Chem.Mol
+    sample: Chem.Mol
+    rmsd: float
+
+
+def nearest_overlay(task: ScoringTask, reference: int) -> Overlay | None:
+    """Superpose the nearest sample on one reference; None without samples."""
+    molecule = molecule_from_mol(parse_smiles(task.smiles), task.name)
+    references, _ = _positions(molecule, [task.references[reference]])
+    samples, _ = _positions(molecule, task.samples)
+    if len(references) == 0 or len(samples) == 0:
+        return None
+    mol = to_mol(molecule)
+    heavy = heavy_atoms(mol)
+    permutations, _ = automorphisms(mol, scoring=True)
+    rmsd, best = rmsd_matrix(references[:, heavy], samples[:, heavy], permutations)
+    nearest = int(rmsd[0].argmin())
+    source = heavy[permutations[best[0, nearest]]]
+    centre, target = samples[nearest][source].mean(axis=0), references[0][heavy].mean(axis=0)
+    rotation = kabsch_rotation(references[0][heavy] - target, samples[nearest][source] - centre)
+    return Overlay(
+        reference=mol_with_conformers(molecule, references),
+        sample=mol_with_conformers(molecule, ((samples[nearest] - centre) @ rotation + target)[None]),
+        rmsd=float(rmsd[0, nearest]),
+    )

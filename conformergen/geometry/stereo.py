@@ -12,9 +12,7 @@ from conformergen.records import MolGraph
 FLAT_VOLUME: Final = 0.10
 
 
-def signed_volumes(
-    positions: Float[np.ndarray, "*conf atom 3"], graph: MolGraph
-) -> Float[np.ndarray, "*conf centre"]:
+def signed_volumes(positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph) -> Float[np.ndarray, "conf centre"]:
     """det(p1 - p4, p2 - p4, p3 - p4) of unit vectors for each stereocentre."""
     corner = positions[..., graph.centres[:, 4], :]
     arms = [positions[..., graph.centres[:, k], :] - corner for k in (1, 2, 3)]
@@ -23,8 +21,8 @@ def signed_volumes(
 
 
 def double_bond_cosines(
-    positions: Float[np.ndarray, "*conf atom 3"], graph: MolGraph
-) -> Float[np.ndarray, "*conf double"]:
+    positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph
+) -> Float[np.ndarray, "conf double"]:
     """Cosine of the dihedral a-b=c-d: +1 cis, -1 trans."""
     a, b, c, d = (positions[..., graph.double_bonds[:, k], :] for k in range(4))
     normal_1, normal_2 = np.cross(a - b, c - b), np.cross(b - c, d - c)
@@ -32,7 +30,7 @@ def double_bond_cosines(
     return np.einsum("...i,...i->...", normal_1, normal_2) / np.maximum(norms, 1e-9)
 
 
-def stereo_ok(positions: Float[np.ndarray, "*conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, "*conf"]:
+def stereo_ok(positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, " conf"]:
     """Whether every centre and double bond has the requested form, one answer per conformer."""
     volumes = signed_volumes(positions, graph) * graph.handedness
     cosines = double_bond_cosines(positions, graph) * graph.cis

@@ -35,4 +35,4 @@ def make_backbone(settings: NetworkSettings) -> Backbone:
 
     if settings.backbone not in BACKBONES:
         raise InputError(f"backbone {settings.backbone!r} is not one of {', '.join(BACKBONES)}")
-    return BACKBONES[settings.backbone](settings)  # type: ignore[call-arg]
+    return BACKBONES[settings.backbone](settings)

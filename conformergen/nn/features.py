@@ -21,6 +21,8 @@ _EPSILON: Final = 1e-6
 class AtomEmbedding(nn.Module):
     """Scalars of each atom from its codes, the noise level, and the true scalar handedness x signed volume."""
 
+    frequencies: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.elements = nn.Embedding(_N_ELEMENTS, channels)
@@ -42,9 +44,7 @@ class AtomEmbedding(nn.Module):
         return x + self.stereo(product.to(x.dtype)) + level[:, None], level
 
 
-def signed_volumes(
-    graph: GraphBatch, positions: Float[Tensor, "batch atom 3"]
-) -> Float[Tensor, "batch atom"]:
+def signed_volumes(graph: GraphBatch, positions: Float[Tensor, "batch atom 3"]) -> Float[Tensor, "batch atom"]:
     """Det of the unit arms of each stereocentre; a pseudoscalar (0o), 0 elsewhere. See ``geometry.stereo``."""
     n = positions.shape[1]
     index = graph.centre_neighbours.flatten(1)[..., None].expand(-1, -1, 3)

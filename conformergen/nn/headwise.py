@@ -25,9 +25,11 @@ _EPSILON: Final = 1e-6
 
 Scalars = Float[Tensor, "batch atom channel"]
 Vectors = Float[Tensor, "batch atom 3 channel"]
+Pseudoscalars = Float[Tensor, "batch atom odd"]
+AxialVectors = Float[Tensor, "batch atom 3 odd"]
 
 
-def _triple(w: Vectors, n: int) -> tuple[Scalars, Vectors]:
+def _triple(w: Float[Tensor, "batch atom 3 three_odd"], n: int) -> tuple[Pseudoscalars, AxialVectors]:
     """Triple product (0o) and cross product (1e) of three sets of n vectors."""
     first, second, third = w.split(n, dim=-1)
     cross = torch.linalg.cross(first, second, dim=-2)
@@ -61,24 +63,22 @@ class HeadwiseLayer(nn.Module):
             entries = [o3.Irreps(f"{c}x0e"), o3.Irreps(f"{c}x1o")]
             # Vectors are zero before the first layer: a branch that reads them would have nothing to learn.
             sources = [0] if first else [0, 1]
-            self.branch = RelaxedBranch(
-                entries, sources=sources, rank=relaxation.rank, state=state, beta=beta
-            )
+            self.branch = RelaxedBranch(entries, sources=sources, rank=relaxation.rank, state=state, beta=beta)
 
     def forward(
         self,
         x: Scalars,
         v: Vectors,
-        p: Scalars,
-        a: Vectors,
+        p: Pseudoscalars,
+        a: AxialVectors,
         *,
         bias: Float[Tensor, "two batch head atom atom"],
         unit: Float[Tensor, "batch 3 atom atom"],
         mask: Float[Tensor, "batch atom 1"],
         level: Float[Tensor, "batch channel"],
-    ) -> tuple[Scalars, Vectors, Scalars, Vectors]:
+    ) -> tuple[Scalars, Vectors, Pseudoscalars, AxialVectors]:
         """Update scalars, vectors, pseudoscalars and axial vectors."""
-        b, n, c = x.shape
+        n, c = x.shape[1:]
         scale, shift = self.condition(level)[:, None].chunk(2, dim=-1)
         normed = self.norm(x) * (1.0 + scale) + shift
         vn = v / (v.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
@@ -91,9 +91,7 @@ class HeadwiseLayer(nn.Module):
             return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         logits = by_head(q) @ by_head(k).transpose(-1, -2) / math.sqrt(c // self.heads)
-        attention = nn.functional.silu(logits + bias[0]) * (
-            mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE
-        )
+        attention = nn.functional.silu(logits + bias[0]) * (mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE)
         gated = torch.sigmoid(gate)[:, :, None] * v4
         stacked = [values, self.pseudo_values(pn), gated.flatten(-2), self.axial_values(an).flatten(-2)]
         # Heads own channels: (.., 3, C) is regrouped so that each head's slice holds its three components.
@@ -129,10 +127,10 @@ class HeadwiseLayer(nn.Module):
         x = (x + self.feed(x)) * mask
         return x, (v + dv) * mask[..., None], p * mask, a * mask[..., None]
 
-    def _pack(self, t: Vectors) -> Float[Tensor, "batch head atom d"]:
+    def _pack(self, t: Float[Tensor, "batch atom 3 width"]) -> Float[Tensor, "batch head atom d"]:
         return t.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(-2)
 
-    def _unpack(self, t: Float[Tensor, "batch head atom d"]) -> Vectors:
+    def _unpack(self, t: Float[Tensor, "batch head atom d"]) -> Float[Tensor, "batch atom 3 width"]:
         return t.unflatten(-1, (3, -1)).permute(0, 2, 3, 1, 4).flatten(-2)
 
 
@@ -141,8 +139,7 @@ class HeadwiseNetwork(Backbone):
     """Stack of head-wise layers over all atom pairs."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         c, p = settings.channels, settings.odd_channels
         self.irreps = o3.Irreps(f"{c}x0e + {c}x1o + {p}x0o + {p}x1e")
         self.embedding = AtomEmbedding(c)
@@ -171,14 +168,8 @@ class HeadwiseNetwork(Backbone):
         p = self.handedness(pseudo) * mask
         x, v = x * mask, x.new_zeros(b, n, 3, self.settings.channels)
         a = x.new_zeros(b, n, 3, self.settings.odd_channels)
-        pair = torch.cat(
-            [radial_basis(distances, self.settings.n_radial), pair_codes(graph, x.dtype)], dim=-1
-        )
-        bias = (
-            self.pairs(pair)
-            .unflatten(-1, (self.settings.layers, 2, self.settings.heads))
-            .permute(3, 4, 0, 5, 1, 2)
-        )
+        pair = torch.cat([radial_basis(distances, self.settings.n_radial), pair_codes(graph, x.dtype)], dim=-1)
+        bias = self.pairs(pair).unflatten(-1, (self.settings.layers, 2, self.settings.heads)).permute(3, 4, 0, 5, 1, 2)
         for index, layer in enumerate(self.layers):
             x, v, p, a = layer(x, v, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
         out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask

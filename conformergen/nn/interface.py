@@ -37,13 +37,8 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         if self.relaxation.mode not in RELAXATION_MODES:
-            raise InputError(
-                f"relaxation {self.relaxation.mode!r} is not one of {', '.join(RELAXATION_MODES)}"
-            )
-        if (
-            min(self.channels, self.odd_channels, self.heads, self.layers, self.n_radial) < 1
-            or self.cutoff <= 0
-        ):
+            raise InputError(f"relaxation {self.relaxation.mode!r} is not one of {', '.join(RELAXATION_MODES)}")
+        if min(self.channels, self.odd_channels, self.heads, self.layers, self.n_radial) < 1 or self.cutoff <= 0:
             raise InputError("network: sizes and cutoff must be positive")
         if self.channels % self.heads or self.odd_channels % self.heads:
             raise InputError("network: heads must divide channels and odd_channels")
@@ -51,6 +46,12 @@ class NetworkSettings:
 
 class Backbone(nn.Module, ABC):
     """E(3)-equivariant map from positions to one vector for each atom, up to its relaxed branches."""
+
+    settings: NetworkSettings
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
 
     @abstractmethod
     def forward(

@@ -32,6 +32,4 @@ def to_flat(*entries: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def from_flat(flat: Float[Tensor, "..."], irreps: o3.Irreps) -> list[Float[Tensor, "..."]]:
     """e3nn's flat layout to channel-last entries (..., 2l+1, mul)."""
     slices = zip(irreps, irreps.slices(), strict=True)
-    return [
-        flat[..., part].unflatten(-1, (entry.mul, entry.ir.dim)).transpose(-1, -2) for entry, part in slices
-    ]
+    return [flat[..., part].unflatten(-1, (entry.mul, entry.ir.dim)).transpose(-1, -2) for entry, part in slices]

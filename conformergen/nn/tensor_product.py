@@ -25,14 +25,15 @@ _NEIGHBOURS: Final = 20.0
 _EPSILON: Final = 1e-6
 
 
-class TensorProductLayer(MessagePassing):
+class TensorProductLayer(MessagePassing):  # type: ignore[misc]
     """Messages by tensor product, update by linear maps, handedness and a gate."""
 
     def __init__(
         self, settings: NetworkSettings, irreps_in: o3.Irreps, irreps_out: o3.Irreps, *, relaxed: bool
     ) -> None:
         super().__init__(aggr="add")
-        mid, instructions = [], []
+        mid: list[tuple[int, o3.Irrep]] = []
+        instructions: list[tuple[int, int, int, str, bool]] = []
         for i, (mul, ir) in enumerate(irreps_in):
             for j, (_, ir_y) in enumerate(_HARMONICS):
                 for ir_out in ir * ir_y:
@@ -95,8 +96,7 @@ class TensorProductLayer(MessagePassing):
         parts = from_flat(out, self.irreps_out)
         picked = [i for i, e in enumerate(self.irreps_out) if str(e.ir) in ("0e", "1o")]
         inputs = [
-            parts[i] / (parts[i].square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
-            for i in picked
+            parts[i] / (parts[i].square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt() for i in picked
         ]
         new = self.branch(inputs, [parts[i] for i in picked], out.new_ones(len(out), 1, 1))
         for position, value in zip(picked, new, strict=True):
@@ -109,8 +109,7 @@ class TensorProductNetwork(Backbone):
     """Stack of tensor-product layers on pairs within the cut-off."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         c, p = settings.channels, settings.odd_channels
         hidden = o3.Irreps(f"{c}x0e + {c}x1o + {max(1, c // 2)}x2e + {p}x0o + {p}x1e")
         self.embedding = AtomEmbedding(c)

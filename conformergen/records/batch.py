@@ -32,9 +32,7 @@ class GraphBatch:
 
     def to(self, target: "device | str") -> "GraphBatch":
         """Copy to a device."""
-        return GraphBatch(
-            **{f.name: getattr(self, f.name).to(target, non_blocking=True) for f in fields(self)}
-        )
+        return GraphBatch(**{f.name: getattr(self, f.name).to(target, non_blocking=True) for f in fields(self)})
 
     @property
     def n_atoms(self) -> Int64[Tensor, " batch"]:

@@ -53,9 +53,7 @@ def require() -> None:
         InputError: With the command that installs it.
     """
     if not available():
-        raise InputError(
-            "this needs the xtb program: apt-get install xtb, or conda install -c conda-forge xtb"
-        )
+        raise InputError("this needs the xtb program: apt-get install xtb, or conda install -c conda-forge xtb")
 
 
 def _run(arguments: list[str], folder: Path, *, timeout: float) -> str | None:
@@ -74,19 +72,12 @@ def _run(arguments: list[str], folder: Path, *, timeout: float) -> str | None:
 def _scratch() -> "tempfile.TemporaryDirectory[str]":
     """Scratch in memory where the system has it: an xtb run writes a dozen small files."""
     memory = Path("/dev/shm")
-    return tempfile.TemporaryDirectory(
-        prefix="conformergen-", dir=memory if os.access(memory, os.W_OK) else None
-    )
+    return tempfile.TemporaryDirectory(prefix="conformergen-", dir=memory if os.access(memory, os.W_OK) else None)
 
 
-def _write_xyz(
-    path: Path, numbers: UInt8[np.ndarray, " atom"], positions: Float64[np.ndarray, "atom 3"]
-) -> None:
+def _write_xyz(path: Path, numbers: UInt8[np.ndarray, " atom"], positions: Float64[np.ndarray, "atom 3"]) -> None:
     lines = [str(len(numbers)), ""]
-    lines += [
-        f"{ELEMENT_SYMBOLS[z]} {x:.8f} {y:.8f} {w:.8f}"
-        for z, (x, y, w) in zip(numbers, positions, strict=True)
-    ]
+    lines += [f"{ELEMENT_SYMBOLS[z]} {x:.8f} {y:.8f} {w:.8f}" for z, (x, y, w) in zip(numbers, positions, strict=True)]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -123,9 +114,7 @@ def optimise(
         _run(arguments, folder, timeout=timeout)
         for result in ("xtbopt.xyz", "xtblast.xyz", "xtbopt.log"):
             if (folder / result).exists():
-                frames, comments = read_xyz_frames(
-                    (folder / result).read_text(errors="replace"), len(numbers)
-                )
+                frames, comments = read_xyz_frames((folder / result).read_text(errors="replace"), len(numbers))
                 energy = _ENERGY.search(comments[-1]) if comments else None
                 if energy and np.isfinite(frames[-1]).all():
                     return frames[-1], float(energy.group(1))
@@ -144,9 +133,7 @@ def single_point(
     with _scratch() as name:
         folder = Path(name)
         _write_xyz(folder / "in.xyz", numbers, positions)
-        output = _run(
-            ["in.xyz", *_METHOD[method], "--chrg", str(charge), "--norestart"], folder, timeout=timeout
-        )
+        output = _run(["in.xyz", *_METHOD[method], "--chrg", str(charge), "--norestart"], folder, timeout=timeout)
     energy = _TOTAL.search(output) if output else None
     return float(energy.group(1)) if energy else None
 

@@ -90,9 +90,7 @@ def sample_batch(
     streams = [noise_stream(seed, job) for job in jobs]
 
     def normal() -> Tensor:
-        drawn = [
-            s.standard_normal((job.molecule.graph.n_atoms, 3)) for s, job in zip(streams, jobs, strict=True)
-        ]
+        drawn = [s.standard_normal((job.molecule.graph.n_atoms, 3)) for s, job in zip(streams, jobs, strict=True)]
         return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype)
 
     given = [job.seed_positions for job in jobs if job.seed_positions is not None]

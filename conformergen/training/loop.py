@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +100,8 @@ class Trainer:
         self.diffusion, self.settings = diffusion, settings
         self.path = diffusion.make_path()
         self.average = AveragedModel(self.network, avg_fn=_ema(settings.ema))
-        self.average.requires_grad_(False)
+        for parameter in self.average.parameters():
+            parameter.requires_grad = False
         self.branches = self.network.branches()
         branch_ids = {id(p) for b in self.branches for p in b.parameters()}
         self.core = [p for p in self.network.parameters() if p.requires_grad and id(p) not in branch_ids]
@@ -109,13 +110,9 @@ class Trainer:
         if loose:
             groups.append({"params": loose, "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=True)
-        self.relaxation = RELAXATION_MODES[relaxation](self.branch_settings(), total_steps=settings.steps)
+        self.relaxation = RELAXATION_MODES[relaxation](network.settings.relaxation, total_steps=settings.steps)
         self.step, self.epoch, self.cursor = 0, 0, 0
         self.n_skipped = 0
-
-    def branch_settings(self):  # noqa: ANN201  the type is the network's own settings
-        """Relaxation settings of the network."""
-        return self.network.settings.relaxation
 
     def rng(self, purpose: str) -> torch.Generator:
         """Generator of one step and purpose."""
@@ -129,6 +126,13 @@ class Trainer:
             return s.learning_rate * (self.step + 1) / s.warmup
         progress = (self.step - s.warmup) / max(1, s.steps - s.warmup)
         return 0.5 * s.learning_rate * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    @property
+    def averaged(self) -> Backbone:
+        """Network with the averaged weights."""
+        module = self.average.module
+        assert isinstance(module, Backbone)
+        return module
 
     def train_step(self, batches: Iterator[tuple[int, int, TrainingBatch]]) -> tuple[Tensor, Tensor]:
         """One optimiser step; returns the loss and the gradient norm as tensors on the device."""
@@ -159,7 +163,7 @@ class Trainer:
 
     def _copy_buffers(self) -> None:
         """States, levels and scales of the branches are copied into the average, never averaged."""
-        pairs = zip(self.average.module.buffers(), self.network.buffers(), strict=True)
+        pairs = zip(self.averaged.buffers(), self.network.buffers(), strict=True)
         for target, source in pairs:
             target.copy_(source)
 
@@ -184,11 +188,10 @@ class Trainer:
     @torch.no_grad()
     def validation_loss(self, data: TrainingSet, *, relaxed: bool) -> float:
         """Loss of the averaged weights on a fixed draw of noise; at beta = 0 unless ``relaxed``."""
-        network = self.average.module
-        network.eval()
+        network = self.averaged.eval()
         rng = torch.Generator().manual_seed(self.settings.seed)
         total, count = 0.0, 0
-        with levels_closed(network, closed=not relaxed):
+        with nullcontext() if relaxed else levels_closed(network):
             for examples in data.plan(self.settings.seed, 0):
                 losses = self.loss(network, data.collate(examples).to(self.device), rng)
                 total, count = total + float(losses.sum()), count + len(losses)
@@ -210,17 +213,17 @@ def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
 
 
 @contextmanager
-def levels_closed(network: nn.Module, *, closed: bool) -> Iterator[None]:
+def levels_closed(network: Backbone) -> Iterator[None]:
     """Run a network with every level at 0, and restore the levels."""
-    branches = network.branches() if closed and isinstance(network, Backbone) else []
+    branches = network.branches()
     saved = [b.beta.clone() for b in branches]
-    for b in branches:
-        b.beta.zero_()
+    for branch in branches:
+        branch.beta.zero_()
     try:
         yield
     finally:
-        for b, beta in zip(branches, saved, strict=True):
-            b.beta.copy_(beta)
+        for branch, beta in zip(branches, saved, strict=True):
+            branch.beta.copy_(beta)
 
 
 def train_loop(

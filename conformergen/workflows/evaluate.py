@@ -38,10 +38,12 @@ class Evaluation:
 
     Attributes:
         scores: One per reference molecule that could be scored, in reference order.
+        tasks: The conformers behind each score.
         report: JSON-able summary and per-molecule values.
     """
 
     scores: list[Score]
+    tasks: list[ScoringTask]
     report: dict[str, Any]
 
 
@@ -84,10 +86,9 @@ def evaluate(
         raise InputError(f"{reference}: no reference conformers")
     lookup = _Lookup(read_ensembles(Path(generated)))
     tasks = [
-        ScoringTask(name=r.name, smiles=_smiles(r), references=r.conformers, samples=lookup.take(r))
-        for r in references
+        ScoringTask(name=r.name, smiles=_smiles(r), references=r.conformers, samples=lookup.take(r)) for r in references
     ]
-    scores, unscored = [], []
+    scores, scored_tasks, unscored = [], [], []
     for task, result in zip(
         tasks, map_molecules(score_molecule, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
     ):
@@ -96,9 +97,12 @@ def evaluate(
             unscored.append({"name": task.name, "reason": result.reason, "message": str(result)})
         else:
             scores.append(result)
+            scored_tasks.append(task)
     if not scores:
         raise InputError(f"{reference}: no molecule could be scored ({unscored[0]['message']})")
-    return Evaluation(scores=scores, report=make_report(scores, unscored, thresholds, lookup.unused()))
+    return Evaluation(
+        scores=scores, tasks=scored_tasks, report=make_report(scores, unscored, thresholds, lookup.unused())
+    )
 
 
 def make_report(

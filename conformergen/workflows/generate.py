@@ -116,11 +116,7 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, mmff94s: b
     """
     if not record.smiles:
         raise MoleculeError("parse", "unreadable input record")
-    n = (
-        settings.per_reference * record.n_references
-        if settings.per_reference and record.n_references
-        else settings.n
-    )
+    n = settings.per_reference * record.n_references if settings.per_reference and record.n_references else settings.n
     species = isomers(
         record.smiles, record.name, policy=settings.stereo, seed=settings.seed, max_atoms=settings.max_atoms
     )
@@ -258,9 +254,7 @@ def generate_stream(
     while block := list(itertools.islice(stream, _BLOCK)):
         books.add(requested=len(block))
         seeded: list[Seeded] = []
-        for record, result in zip(
-            block, map_molecules(seeding, block, jobs=jobs, timeout=_TIMEOUT), strict=True
-        ):
+        for record, result in zip(block, map_molecules(seeding, block, jobs=jobs, timeout=_TIMEOUT), strict=True):
             if isinstance(result, MoleculeError):
                 on_failure(books.fail(record, result))
                 progress(1)
@@ -278,9 +272,7 @@ def generate_stream(
             pairs = list(itertools.islice(cursor, len(item.sets)))
             # A refinement that died leaves the sampled conformers, without energies.
             finished = [before if isinstance(after, MoleculeError) else after for after, before in pairs]
-            books.add(
-                done=1, conformers=sum(map(len, finished)), short=int(any(len(s) < item.n for s in finished))
-            )
+            books.add(done=1, conformers=sum(map(len, finished)), short=int(any(len(s) < item.n for s in finished)))
             progress(1)
             for conformers in finished:
                 yield conformers, provenance

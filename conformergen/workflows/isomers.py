@@ -64,8 +64,6 @@ def isomers(smiles: str, name: str, *, policy: str, seed: int, max_atoms: int = 
     options = StereoEnumerationOptions(unique=True, onlyUnassigned=True, maxIsomers=MAX_ISOMERS)
     found = EnumerateStereoisomers(parse_smiles(molecule.smiles), options=options)
     return [
-        molecule_from_mol(
-            isomer, f"{name}_iso{i}", source_smiles=smiles, max_atoms=max_atoms, stereo="sampled"
-        )
+        molecule_from_mol(isomer, f"{name}_iso{i}", source_smiles=smiles, max_atoms=max_atoms, stereo="sampled")
         for i, isomer in enumerate(found, start=1)
     ]

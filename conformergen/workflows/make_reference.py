@@ -45,9 +45,7 @@ class ReferenceTask:
     @property
     def path(self) -> Path:
         """File of the finished ensemble: a digest of everything its content depends on."""
-        text = json.dumps(
-            [self.record.smiles, self.record.name, asdict(self.settings), self.seed], sort_keys=True
-        )
+        text = json.dumps([self.record.smiles, self.record.name, asdict(self.settings), self.seed], sort_keys=True)
         return Path(self.folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
 

@@ -184,7 +184,7 @@ def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:
     mol.SetProp("_Name", " ".join(molecule.name.splitlines()))
     buffer = io.StringIO()
     writer = Chem.SDWriter(buffer)
-    writer.SetKekulize(True)
+    writer.SetKekulize(True)  # noqa: FBT003  RDKit takes no keyword
     for index in range(len(conformers)):
         fields = {
             "conformergen_smiles": molecule.smiles,

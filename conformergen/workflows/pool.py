@@ -23,11 +23,7 @@ def resolve_jobs(jobs: int) -> int:
     """
     if jobs < 0:
         raise InputError("--jobs must be 0 (all cores) or more")
-    return (
-        jobs or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else jobs or os.cpu_count() or 1
-    )
+    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
 
 
 def map_molecules(

@@ -124,9 +124,7 @@ def preprocess(
             entries.append(ShardEntry(conformers=result.conformers, split=split(molecule, raw.position)))
         line: dict[str, Any] = {"name": name, "molecules": 0, "conformers": 0}
         if entries:
-            line = write_shard(
-                out / name, entries, attributes={"configuration": digest, "rdkit": rdkit.__version__}
-            )
+            line = write_shard(out / name, entries, attributes={"configuration": digest, "rdkit": rdkit.__version__})
         units[name] = line | {
             "requested": len(block),
             "dropped": dict(dropped),
@@ -190,9 +188,7 @@ def _finished_units(out: Path, digest: str) -> dict[str, dict[str, Any]]:
     return {s["name"]: s for s in good}
 
 
-def write_manifest(
-    out: Path, configuration: dict[str, Any], digest: str, units: dict[str, dict[str, Any]]
-) -> None:
+def write_manifest(out: Path, configuration: dict[str, Any], digest: str, units: dict[str, dict[str, Any]]) -> None:
     """Write the manifest of a shard folder: settings, counts, and a line for each unit of work."""
     summary = summarise_units(units)
     write_json(

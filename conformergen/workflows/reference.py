@@ -123,9 +123,7 @@ class _Search:
 
     def optimise(self, starts: np.ndarray, method: str, level: str) -> tuple[np.ndarray, np.ndarray]:
         """Optimise each start; keep those whose bonds and stereo are still the molecule's."""
-        results = (
-            xtb.optimise(self.numbers, s, charge=self.charge, method=method, level=level) for s in starts
-        )
+        results = (xtb.optimise(self.numbers, s, charge=self.charge, method=method, level=level) for s in starts)
         done = [r for r in results if r is not None]
         positions = np.array([r[0] for r in done]).reshape(-1, len(self.numbers), 3)
         energies = np.array([r[1] for r in done]) * HARTREE_TO_KCAL

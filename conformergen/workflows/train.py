@@ -67,7 +67,7 @@ def seeds_are_minimised(folders: list[Path]) -> bool:
     return kinds.pop() is not False
 
 
-def train(
+def train(  # noqa: PLR0913  one argument for each option of the command
     data: list[Path],
     out: Path,
     config: RunConfig,
@@ -114,9 +114,7 @@ def train(
     network = make_backbone(config.network)
     if init is not None:
         _initialise(network, init)
-    trainer = Trainer(
-        network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target
-    )
+    trainer = Trainer(network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target)
     out.mkdir(parents=True, exist_ok=True)
     extra = {"seeds_mmff94s": minimised, "data": data_record(data, sets, held_out)}
     best = _resume(checkpoints, trainer, config, warn) if resume else None
@@ -130,9 +128,7 @@ def train(
         newest = val_loss
         improved = val_loss is not None and (best is None or val_loss < best)
         best = val_loss if improved else best
-        save_training(
-            out / f"ckpt-{state.step:08d}", state, config, **extra, val_loss=val_loss, best_val_loss=best
-        )
+        save_training(out / f"ckpt-{state.step:08d}", state, config, **extra, val_loss=val_loss, best_val_loss=best)
         if improved:
             save_training(out / "best", state, config, **extra, val_loss=val_loss, best_val_loss=best)
         for old in find_checkpoints(out)[KEPT:]:
@@ -158,14 +154,11 @@ def train(
     )
 
 
-def data_record(
-    folders: list[Path], sets: list[ConformerSet], held_out: list[ConformerSet]
-) -> dict[str, Any]:
+def data_record(folders: list[Path], sets: list[ConformerSet], held_out: list[ConformerSet]) -> dict[str, Any]:
     """What a checkpoint says about its data: folder names, shard digests, counts."""
     return {
         "shards": {
-            folder.name: [line["content_sha256"] for line in read_manifest(folder)["shards"]]
-            for folder in folders
+            folder.name: [line["content_sha256"] for line in read_manifest(folder)["shards"]] for folder in folders
         },
         "molecules": len(sets),
         "conformers": sum(len(s) for s in sets),
@@ -251,9 +244,7 @@ class _Logs:
         csv.writer(self._metrics).writerow(["" if v is None else v for v in values.values()])
         writer = csv.writer(self._relaxation)
         for layer, branch in enumerate(self._trainer.branches):
-            rows = zip(
-                branch.names, branch.state.tolist(), branch.beta.tolist(), branch.scale.tolist(), strict=True
-            )
+            rows = zip(branch.names, branch.state.tolist(), branch.beta.tolist(), branch.scale.tolist(), strict=True)
             for name, h, beta, scale in rows:
                 writer.writerow([line.step, layer, name, f"{h:.6g}", f"{beta:.6g}", f"{scale:.6g}"])
         self._metrics.flush()

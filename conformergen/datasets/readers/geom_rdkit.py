@@ -62,9 +62,7 @@ def _read_summary(path: Path, child: UnpickleChild) -> Iterator[RawEnsemble]:
         except DataError as error:
             yield RawEnsemble(smiles=smiles, name=name, conformers=[], position=position, error=str(error))
     for smiles in sorted(set(summary) - set(listed)):
-        yield RawEnsemble(
-            smiles=smiles, name=smiles, conformers=[], position=-1, error="no pickle in the summary"
-        )
+        yield RawEnsemble(smiles=smiles, name=smiles, conformers=[], position=-1, error="no pickle in the summary")
 
 
 def _ensemble(
@@ -92,7 +90,7 @@ def _ensemble(
     return RawEnsemble(
         smiles=smiles,
         name=name,
-        conformers=[conformers[i] for i in kept],
+        conformers=[mol for mol in conformers if mol is not None],
         energies=energies if all(map(math.isfinite, energies)) else None,
         weights=weights if usable else None,
         energy_method="gfn2-xtb",

@@ -21,14 +21,13 @@ _ENERGY_FIELDS: Final = (
 
 def read(source: Path) -> Iterator[RawEnsemble]:
     """Yield each group of records; a record without a title is a molecule of its own."""
-    position, group, title = 0, [], ""
+    position, title = 0, ""
+    group: list[Chem.Mol] = []
     raw = gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
     with raw:
         for mol in Chem.ForwardSDMolSupplier(raw, removeHs=False):
             if mol is None:
-                yield RawEnsemble(
-                    smiles="", name="", conformers=[], position=-1, error="unreadable SDF record"
-                )
+                yield RawEnsemble(smiles="", name="", conformers=[], position=-1, error="unreadable SDF record")
                 continue
             name = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
             if group and (name != title or not name):

@@ -40,9 +40,7 @@ class RelaxationSettings:
         if self.rank < 1 or self.every < 1:
             raise InputError("relaxation.rank and relaxation.every must be at least 1")
         if self.h0 < 0 or self.kappa <= 0 or not 0 <= self.lam < 1 or not 0 < self.close_at <= 1:
-            raise InputError(
-                "relaxation: h0 >= 0, kappa > 0, 0 <= lam < 1 and 0 < close_at <= 1 are required"
-            )
+            raise InputError("relaxation: h0 >= 0, kappa > 0, 0 <= lam < 1 and 0 < close_at <= 1 are required")
 
 
 class RelaxationMode(ABC):

@@ -1,0 +1,147 @@
+"""The model beside both ETKDG baselines on genuine GEOM-Drugs ensembles: same molecules, n, seed and run.
+
+    python benchmarks/geom_rot.py EXCERPT.sdf.gz -o runs/geom-rot [--select 'geomdrugs_rot*'] [--strain 2]
+
+EXCERPT is a multi-conformer SDF with a SMILES property (GEOM-Drugs molecules, GFN2-xTB minima). Each method makes
+2K conformers of every molecule, K capped at 100 by taking the first 100 references. Writes a Markdown table, JSON
+reports and an HTML report. ``--strain N`` also relaxes N conformers of each molecule with GFN2-xTB (needs xtb).
+"""
+
+import argparse
+import csv
+import fnmatch
+import json
+import platform
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import rdkit
+from rdkit import Chem
+
+import conformergen
+from conformergen.datasets.readers.sdf import read
+from conformergen.evaluation import METRICS
+from conformergen.evaluation.summary import bootstrap_mean
+from conformergen.refinement import xtb
+from conformergen.units import HARTREE_TO_KCAL
+from conformergen.workflows.evaluate import evaluate
+from conformergen.workflows.report import write_html
+
+
+def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:
+    """References and request list; returns the number of molecules."""
+    rows = []
+    with Chem.SDWriter(str(out / "reference.sdf")) as writer:
+        for raw in read(excerpt):
+            if not fnmatch.fnmatchcase(raw.name, pattern):
+                continue
+            for mol in raw.conformers[:cap]:
+                writer.write(mol)
+            rows.append((raw.smiles, raw.name, min(len(raw.conformers), cap)))
+    with (out / "molecules.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("smiles", "name", "n_conformers"), *rows])
+    return len(rows)
+
+
+def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
+    """Run the command; returns the file and its summary line."""
+    path = out / f"{method}.sdf.gz"
+    command = [
+        sys.executable,
+        "-m",
+        "conformergen",
+        "generate",
+        str(out / "molecules.csv"),
+        "-o",
+        str(path),
+        "-n",
+        "2K",
+    ]
+    command += ["--method", method, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stderr)
+    return path, json.loads(done.stderr.strip().splitlines()[-1])
+
+
+def strain(path: Path, per_molecule: int) -> np.ndarray:
+    """GFN2-xTB energy released on relaxation, kcal/mol, of the first conformers of each molecule."""
+    values = []
+    for raw in read(path):
+        for mol in raw.conformers[:per_molecule]:
+            numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
+            positions, charge = mol.GetConformer().GetPositions(), Chem.GetFormalCharge(mol)
+            before = xtb.single_point(numbers, positions, charge=charge)
+            after = xtb.optimise(numbers, positions, charge=charge, method="gfn2-xtb")
+            if before is not None and after is not None:
+                values.append((before - after[1]) * HARTREE_TO_KCAL)
+    return np.array(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("excerpt", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--select", default="geomdrugs_rot*")
+    parser.add_argument("--cap", type=int, default=100)
+    parser.add_argument("--checkpoint", default="default")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--methods", default="model,etkdg,etkdg+mmff94s")
+    parser.add_argument("--strain", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    n = prepare(options.excerpt, options.out, options.select, options.cap)
+    results, lines = {}, []
+    for method in options.methods.split(","):
+        path, summary = generate(method, options.out, options.checkpoint, options.steps)
+        results[method] = evaluate(path, options.out / "reference.sdf")
+        report = results[method].report
+        (options.out / f"{method}.json").write_text(json.dumps(report, indent=1))
+        row = report["rows"]["0.75"]
+        cells = [
+            f"{row[m]['mean']:.3f} / {row[m]['median']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]"
+            for m in METRICS
+        ]
+        released = strain(path, options.strain) if options.strain else np.array([])
+        quartiles = " ".join(f"{q:.1f}" for q in np.quantile(released, [0.25, 0.5, 0.75])) if len(released) else "–"
+        lines.append(
+            f"| {method} | {' | '.join(cells)} | {report['n_scored']} | {report['n_failed']} | {report['n_samples']} "
+            f"| {report['n_wrong_stereo_samples']} | {quartiles} | {summary['cpu_seconds_per_conformer']:.3f} "
+            f"| {summary['redrawn']} / {summary['fallback']} |"
+        )
+        print(lines[-1], flush=True)
+    names = list(results)
+    paired = []
+    for metric in METRICS:
+        base = {m["name"]: m[metric] for m in results[names[-1]].report["molecules"]}
+        own = {m["name"]: m[metric] for m in results[names[0]].report["molecules"]}
+        difference = np.array([own[k] - base[k] for k in own if own[k] is not None and base.get(k) is not None])
+        low, high = bootstrap_mean(difference)
+        paired.append(f"{metric} {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
+    text = "\n".join(
+        [
+            f"{n} molecules, n = 2K, K <= {options.cap}, seed 0, threshold 0.75 Å, strict <; mean / median [95 % interval "
+            "of the mean over molecules].",
+            "",
+            "| method | COV-R % | MAT-R Å | COV-P % | MAT-P Å | molecules | without samples | samples | wrong stereo "
+            "| GFN2 strain kcal/mol, quartiles | CPU s per conformer | redrawn / fallback |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            *lines,
+            "",
+            f"Paired, {names[0]} less {names[-1]}: " + "; ".join(paired) + ".",
+            "",
+            f"{date.today()}, conformergen {conformergen.__version__}, RDKit {rdkit.__version__}, Python "
+            f"{platform.python_version()}, {platform.machine()}, one core. Command: `python benchmarks/geom_rot.py "
+            f"EXCERPT.sdf.gz -o OUT --steps {options.steps} --strain {options.strain}`",
+        ]
+    )
+    (options.out / "table.md").write_text(text + "\n")
+    write_html(options.out / "report.html", results)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

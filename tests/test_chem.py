@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from conformergen.chem import (
+    automorphisms,
+    conformer_positions,
+    embed,
+    mol_with_conformers,
+    molecule_from_smiles,
+    resolve_open_stereo,
+)
+from conformergen.datasets.pairing import SeedSettings, with_seeds
+from conformergen.errors import MoleculeError
+from conformergen.records import ConformerSet
+from conformergen.workflows.isomers import choose_isomer, has_open_stereo, isomers
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("C1CC", "parse"), ("", "parse"), ("Cé", "parse"), ("C(C)(C)(C)(C)C", "sanitise"), ("C*", "domain"),
+     ("[Na+].[Cl-]", "domain"), ("C" * 20_000, "too-large")],
+)  # fmt: skip
+def test_bad_smiles_have_reason_codes(text, reason):
+    with pytest.raises(MoleculeError) as caught:
+        molecule_from_smiles(text)
+    assert caught.value.reason == reason
+
+
+def test_smiles_is_a_fixed_point():
+    molecule = molecule_from_smiles("OC(=O)[C@H](C)N")
+    assert molecule_from_smiles(molecule.smiles).smiles == molecule.smiles
+
+
+def test_embedding_depends_on_nothing_but_seed_and_molecule():
+    molecule = molecule_from_smiles("CCCCO")
+    np.testing.assert_array_equal(embed(molecule, 3, seed=5)[:2], embed(molecule, 2, seed=5))
+    assert not np.array_equal(embed(molecule, 2, seed=5), embed(molecule, 2, seed=6))
+
+
+def test_training_automorphisms_keep_bond_orders_and_stereo():
+    acid = Chem.AddHs(Chem.MolFromSmiles("CC(=O)O"))
+    assert len(automorphisms(acid, scoring=True)[0]) == 2
+    assert len(automorphisms(acid, scoring=False)[0]) == 1
+    capped, complete = automorphisms(Chem.MolFromSmiles("CC(C)(C)C"), scoring=True, max_matches=3)
+    assert len(capped) == 3
+    assert not complete
+
+
+def test_foreign_conformers_are_mapped_or_refused():
+    molecule = molecule_from_smiles("C[C@H](N)C(=O)O")
+    mol = mol_with_conformers(molecule, embed(molecule, 1, seed=0))
+    shuffled = Chem.RenumberAtoms(mol, list(reversed(range(mol.GetNumAtoms()))))
+    mirrored = mol_with_conformers(molecule, -embed(molecule, 1, seed=0))
+    isomer = molecule_from_smiles("NCCC(=O)O")
+    reacted = mol_with_conformers(isomer, embed(isomer, 1, seed=0))
+    first, second, third, fourth = conformer_positions(molecule, [mol, shuffled, mirrored, reacted])
+    np.testing.assert_allclose(np.sort(first, axis=0), np.sort(second, axis=0), atol=1e-5)
+    assert (third, fourth) == ("stereo", "reacted")
+
+
+def test_open_stereo_is_taken_from_the_conformer():
+    known = molecule_from_smiles("C[C@H](N)C(=O)O")
+    mol = mol_with_conformers(known, embed(known, 1, seed=0))
+    resolved = resolve_open_stereo(Chem.MolFromSmiles("CC(N)C(=O)O"), mol)
+    assert (resolved.smiles, resolved.stereo) == (known.smiles, "sampled")
+
+
+def test_open_stereo_policies():
+    text = "CC(N)C(=O)O"
+    assert has_open_stereo(molecule_from_smiles(text))
+    sampled = choose_isomer(text, "ala", seed=3)
+    assert sampled.smiles == choose_isomer(text, "other", seed=3).smiles
+    assert "@" in sampled.smiles
+    assert {m.smiles for m in isomers(text, "x", policy="enumerate", seed=0)} == {"C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"}
+    with pytest.raises(MoleculeError, match="open stereo"):
+        isomers(text, "x", policy="error", seed=0)
+
+
+def test_pairing_finds_relabelled_copies_of_the_references():
+    molecule = molecule_from_smiles("CC(C)CCO")
+    seeds = embed(molecule, 5, seed=11)
+    conformers = ConformerSet(molecule=molecule, positions=seeds[::-1].copy())
+    paired = with_seeds(conformers, SeedSettings(pool=5), seed=11)
+    np.testing.assert_allclose(paired.seeds, conformers.positions, atol=1e-3)

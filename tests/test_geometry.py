@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdMolAlign
+from scipy.spatial.transform import Rotation
+
+from conformergen.chem import automorphisms, embed, heavy_atoms, mol_with_conformers, molecule_from_smiles
+from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
+from conformergen.geometry.graph import bonds_kept, hop_counts
+from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
+from conformergen.geometry.stereo import stereo_ok
+
+SYMMETRIC = ("CC(C)(C)c1ccc(C(=O)[O-])cc1", "O=[N+]([O-])c1ccc(C(F)(F)F)cc1", "NC(=[NH2+])NCCS(=O)(=O)[O-]", "CCO")
+
+
+@pytest.mark.parametrize("smiles", SYMMETRIC)
+def test_rmsd_is_rdkits_best_rms(smiles):
+    molecule = molecule_from_smiles(smiles)
+    positions = embed(molecule, 6, seed=0)
+    mol = mol_with_conformers(molecule, positions)
+    heavy = heavy_atoms(mol)
+    permutations, exact = automorphisms(mol, scoring=True)
+    ours, _ = rmsd_matrix(positions[:3][:, heavy], positions[3:][:, heavy], permutations)
+    bare = Chem.RemoveHs(mol)
+    theirs = [
+        [rdMolAlign.GetBestRMS(Chem.Mol(bare, confId=3 + j), Chem.Mol(bare, confId=i)) for j in range(3)]
+        for i in range(3)
+    ]
+    assert exact
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_rotated_molecule_has_no_rmsd_and_mirror_image_has():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 9, 3))
+    rotated = x @ Rotation.random(random_state=1).as_matrix().T + 3.0
+    identity = np.arange(9)[None]
+    assert rmsd_matrix(x, rotated, identity)[0][0, 0] < 1e-6
+    assert rmsd_matrix(x, -x, identity)[0][0, 0] > 0.1
+
+
+def test_kabsch_recovers_the_rotation():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 3))
+    r = Rotation.random(random_state=2).as_matrix()
+    np.testing.assert_allclose(kabsch_rotation(x @ r, x), r, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "F/C=C/Cl", "F/C=C\\Cl", "CC[S@](=O)C", "C[C@H]1CC[C@@H](O)CC1", "C[P@](=O)(O)c1ccccc1"],
+)  # fmt: skip
+def test_stereo_from_coordinates(smiles):
+    molecule = molecule_from_smiles(smiles)
+    positions = embed(molecule, 3, seed=0)
+    assert stereo_ok(positions, molecule.graph).all()
+    if len(molecule.graph.centres):
+        assert not stereo_ok(-positions, molecule.graph).any()
+
+
+def test_bond_check_sees_a_broken_bond():
+    molecule = molecule_from_smiles("CCO")
+    positions = embed(molecule, 1, seed=0)
+    assert bonds_kept(positions, molecule.graph).all()
+    positions[:, 0] += 2.0
+    assert not bonds_kept(positions, molecule.graph).any()
+
+
+def test_hops_of_a_chain():
+    hops = hop_counts(molecule_from_smiles("CCCC").graph)
+    assert hops[0, :4].tolist() == [0, 1, 2, 3]
+
+
+def test_duplicates_are_found_across_rotation():
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(8, 3)) * 2
+    other = base + rng.normal(size=(8, 3))
+    turned = base @ Rotation.random(random_state=3).as_matrix().T
+    kept = unique_conformers(
+        np.stack([base, turned, other]),
+        np.array([0.0, 0.01, 0.02]),
+        masses=np.ones(8),
+        compared=np.arange(8),
+        permutations=np.arange(8)[None],
+        achiral=False,
+        rule=DuplicateRule(),
+    )
+    assert kept == [0, 2]

@@ -1,0 +1,84 @@
+"""Architecture, doors and plug-in rooms."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import conformergen
+from conformergen.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOORS = ([sys.executable, "-m", "conformergen"], [sys.executable, str(ROOT / "cli.py")])
+#: Room and the files in it that are no plug-ins.
+ROOMS = {
+    "datasets/readers": ({"interface.py"}, "READERS"),
+    "refinement": ({"interface.py", "xtb.py"}, "REFINERS"),
+    "nn/relaxation": ({"interface.py", "branch.py"}, "RELAXATION_MODES"),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_plugin_file_is_listed(room):
+    infrastructure, _ = ROOMS[room]
+    folder = ROOT / "conformergen" / room
+    listing = (folder / "__init__.py").read_text()
+    for path in folder.glob("*.py"):
+        if path.name not in infrastructure | {"__init__.py"}:
+            assert f"{path.stem}.read" in listing or f"{path.stem}.refine" in listing or f".{path.stem} import" in listing
+
+
+@pytest.mark.parametrize("door", DOORS, ids=["module", "cli.py"])
+def test_doors_are_one_program(door):
+    done = subprocess.run([*door, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"conformergen {conformergen.__version__}"
+
+
+def test_help_imports_no_torch_and_is_cheap():
+    code = (
+        "import resource, sys\nsys.argv = ['conformergen', '--help']\n"
+        "from conformergen.cli import app\n"
+        "try:\n    app()\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'rdkit', 'h5py', 'e3nn'} & set(sys.modules)\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\nassert used.ru_utime + used.ru_stime < 0.6, used\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_workers_import_no_torch():
+    code = "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.workflows.reference\n"
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+
+
+def test_generate_and_evaluate_through_the_command_line(tmp_path):
+    runner = CliRunner()
+    source, out = tmp_path / "in.smi", tmp_path / "out.sdf"
+    source.write_text("CCO ethanol\nC1CC broken\n")
+    done = runner.invoke(app, ["generate", str(source), "-o", str(out), "-n", "2", "--method", "etkdg"])
+    assert done.exit_code == 1
+    assert '"reason": "parse"' in (tmp_path / "out.sdf.failures.jsonl").read_text()
+    done = runner.invoke(app, ["evaluate", str(out), "--reference", str(out), "-o", str(tmp_path / "r.json")])
+    assert done.exit_code == 0
+    assert "1 molecules, 2 references, 2 samples" in done.stdout
+    assert (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["generate", "CCO", "--method", "nope"], 2, "not one of"),
+        (["generate", "missing.smi"], 2, "no such file"),
+        (["generate", "CCO", "-n", "zero"], 2, "-n"),
+        (["generate", "CCO", "--checkpoint", "nope"], 2, "neither a checkpoint folder"),
+        (["train", "--data", "nowhere", "-o", "x"], 2, "no manifest.json"),
+        (["info", "nowhere"], 2, "neither a checkpoint"),
+        (["evaluate", "nowhere.sdf", "--reference", "nowhere.sdf"], 2, "no such file"),
+    ],
+)
+def test_users_mistakes_are_one_line_and_exit_2(arguments, code, text):
+    done = subprocess.run([sys.executable, "-m", "conformergen", *arguments], capture_output=True, text=True)
+    assert done.returncode == code
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
