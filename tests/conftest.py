@@ -51,7 +51,7 @@ def shard_folder(ensembles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     splits = ("train", "train", "val")
     line = write_shard(
-        folder / "shard-00000.h5", [ShardEntry(conformers=s, split=p) for s, p in zip(ensembles, splits)]
+        folder / "shard-00000.h5", [ShardEntry(conformers=s, split=p) for s, p in zip(ensembles, splits, strict=True)]
     )
     line |= {"requested": 3, "dropped": {}, "failures": []}
     write_json(

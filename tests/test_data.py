@@ -14,7 +14,7 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.datasets.inputs import read_inputs
 from conformergen.datasets.loader import TrainingSet
 from conformergen.datasets.readers import READERS, detect_format
-from conformergen.datasets.shards import MANIFEST, read_folder, read_shard, write_shard, ShardEntry
+from conformergen.datasets.shards import MANIFEST, ShardEntry, read_folder, read_shard, write_shard
 from conformergen.datasets.splits import file_split, random_split, scaffold_split
 from conformergen.datasets.unpickle import UnpickleChild
 from conformergen.errors import DataError, InputError

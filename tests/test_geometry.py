@@ -48,7 +48,8 @@ def test_kabsch_recovers_the_rotation():
 
 @pytest.mark.parametrize(
     "smiles",
-    ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "F/C=C/Cl", "F/C=C\\Cl", "CC[S@](=O)C", "C[C@H]1CC[C@@H](O)CC1", "C[P@](=O)(O)c1ccccc1"],
+    ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "F/C=C/Cl", "F/C=C\\Cl", "CC[S@](=O)C",
+     "C[C@H]1CC[C@@H](O)CC1", "C[P@](=O)(O)c1ccccc1"],
 )  # fmt: skip
 def test_stereo_from_coordinates(smiles):
     molecule = molecule_from_smiles(smiles)

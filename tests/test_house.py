@@ -27,7 +27,9 @@ def test_every_plugin_file_is_listed(room):
     listing = (folder / "__init__.py").read_text()
     for path in folder.glob("*.py"):
         if path.name not in infrastructure | {"__init__.py"}:
-            assert f"{path.stem}.read" in listing or f"{path.stem}.refine" in listing or f".{path.stem} import" in listing
+            assert (
+                f"{path.stem}.read" in listing or f"{path.stem}.refine" in listing or f".{path.stem} import" in listing
+            )
 
 
 @pytest.mark.parametrize("door", DOORS, ids=["module", "cli.py"])
@@ -48,7 +50,9 @@ def test_help_imports_no_torch_and_is_cheap():
 
 
 def test_workers_import_no_torch():
-    code = "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.workflows.reference\n"
+    code = (
+        "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.workflows.reference\n"
+    )
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 

@@ -89,7 +89,7 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
     yield advance
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"conformergen {__version__}")
         raise typer.Exit
@@ -98,7 +98,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
+        bool | None, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = None,
 ) -> None:
     """3D conformers of molecules: preprocess datasets, train models, generate from SMILES, evaluate ensembles."""

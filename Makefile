@@ -1,0 +1,49 @@
+# Fresh machine: Python >= 3.10, pip and make. Everything else is installed into .venv from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: help install test test-slow lint format demo reference-mini clean
+
+help:
+	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
+	@echo "make test   lint, types, architecture, tests"
+	@echo "make lint   ruff, mypy, import-linter only"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+install: $(VENV)/.installed
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install
+	$(BIN)/python benchmarks/demo.py $(DEMO)
+
+# Remakes the bundled reference set (needs xtb; about 2.5 CPU-hours).
+reference-mini: install
+	$(BIN)/conformergen reference data/reference-mini/molecules.smi -o runs/reference-mini \
+		--split data/reference-mini/split.json --jobs 0
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
