@@ -1,4 +1,4 @@
-"""Molecules to padded tensors, and to torch-geometric's exchange type."""
+"""Molecules to padded tensors."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
-from torch_geometric.data import Data
 
 from conformergen.geometry.graph import hop_counts
-from conformergen.records import ATOM_FEATURES, ConformerSet, Molecule, MolGraph
+from conformergen.records import ATOM_FEATURES, Molecule, MolGraph
 from conformergen.records.batch import GraphBatch
 
 
@@ -88,21 +87,3 @@ def pad_positions(positions: Sequence[Float32[np.ndarray, "_ 3"]], n: int) -> Fl
 def molecule_tables(molecule: Molecule) -> GraphTables:
     """Tables of a molecule, remembered by identity."""
     return GraphTables(molecule.graph)
-
-
-def to_pyg(conformers: ConformerSet) -> list[Data]:
-    """torch-geometric ``Data``, one per conformer, with the field names of GeoDiff and ET-Flow."""
-    graph = conformers.molecule.graph
-    both = np.concatenate([graph.bonds, graph.bonds[:, ::-1]]).T.astype(np.int64)
-    types = np.concatenate([graph.bond_types, graph.bond_types]).astype(np.int64)
-    codes = np.where(types == 4, 12, types)  # RDKit's BondType enumeration: aromatic is 12
-    return [
-        Data(
-            atom_type=torch.from_numpy(graph.atomic_numbers.astype(np.int64)),
-            pos=torch.from_numpy(np.array(positions)),
-            edge_index=torch.from_numpy(both),
-            edge_type=torch.from_numpy(codes),
-            smiles=conformers.molecule.smiles,
-        )
-        for positions in conformers.positions
-    ]
