@@ -47,8 +47,10 @@ def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:
 
 
 def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
-    """Run the command; returns the file and its summary line."""
-    path = out / f"{method}.sdf.gz"
+    """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line."""
+    path, record = out / f"{method}.sdf.gz", out / f"{method}.summary.json"
+    if path.exists() and record.exists():
+        return path, json.loads(record.read_text())
     command = [
         sys.executable,
         "-m",
@@ -64,7 +66,9 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)
-    return path, json.loads(done.stderr.strip().splitlines()[-1])
+    summary = json.loads(done.stderr.strip().splitlines()[-1])
+    record.write_text(json.dumps(summary))
+    return path, summary
 
 
 def strain(path: Path, per_molecule: int) -> np.ndarray:

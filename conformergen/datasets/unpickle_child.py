@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from rdkit import Chem
 
+from conformergen.chem.molecule import BOND_CODES
+
 MAX_BYTES: Final = 256 * 2**20
 MAX_OPERATIONS: Final = 5_000_000
 MAX_MOL_BYTES: Final = 2**20
@@ -27,12 +29,6 @@ _REFUSED: Final = frozenset(
     {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
     | {"NEXT_BUFFER", "READONLY_BUFFER"}
 )
-_BOND_CODES: Final = {
-    Chem.BondType.SINGLE: 1,
-    Chem.BondType.DOUBLE: 2,
-    Chem.BondType.TRIPLE: 3,
-    Chem.BondType.AROMATIC: 4,
-}
 
 
 class _Holder:
@@ -160,7 +156,7 @@ def load_geom(data: bytes) -> bytes:
         columns["charges"].append(np.array([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=np.int8))
         pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]
         columns["bonds"].append(np.array(pairs, dtype=np.int32).reshape(-1, 2))
-        codes = [_BOND_CODES.get(b.GetBondType(), 1) for b in mol.GetBonds()]
+        codes = [BOND_CODES.get(b.GetBondType(), 1) for b in mol.GetBonds()]
         columns["types"].append(np.array(codes, dtype=np.uint8))
         columns["positions"].append(mol.GetConformer().GetPositions().astype(np.float32))
     arrays = {k: np.concatenate(v) if v else np.zeros(0) for k, v in columns.items()}

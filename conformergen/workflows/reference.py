@@ -6,7 +6,6 @@ the metadynamics ladder follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9
 """
 
 import resource
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -263,6 +262,3 @@ def _result(search: _Search, pool: tuple[np.ndarray, np.ndarray]) -> ReferenceRe
         cpu_seconds=search.cpu_seconds,
         truncated=search.truncated,
     )
-
-
-Progress = Callable[[int, int], None]

@@ -1,0 +1,62 @@
+"""What the project ships: the bundled reference set and the default checkpoint."""
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+from e3nn import o3
+from rdkit import Chem
+
+import conformergen
+from conformergen.checkpoint import load_model, resolve
+from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
+from conformergen.datasets.shards import read_folder
+from conformergen.geometry.graph import bonds_kept
+from conformergen.geometry.stereo import stereo_ok
+from conformergen.workflows.preprocess import connectivity_key
+
+BUNDLED = Path(__file__).parent.parent / "data" / "reference-mini"
+
+
+def test_reference_set_is_whole_and_sound():
+    sets = list(read_folder(BUNDLED))
+    assert len(sets) >= 40
+    assert len(list(read_folder(BUNDLED, split="test"))) == 10
+    books = {b["name"]: b for b in json.loads((BUNDLED / "books.json").read_text())}
+    for conformers in sets:
+        graph = conformers.molecule.graph
+        assert 10 <= (graph.atomic_numbers > 1).sum() <= 30
+        assert stereo_ok(conformers.positions, graph).all()
+        assert bonds_kept(conformers.positions, graph).all()
+        assert conformers.energies is not None
+        assert 0.0 == conformers.energies.min() <= conformers.energies.max() <= 6.0
+        assert abs(conformers.weights.sum() - 1.0) < 1e-5
+        assert books[conformers.molecule.name]["counts"]["final"] == len(conformers)
+
+
+def test_reference_set_holds_no_molecule_of_the_published_test_list(shared):
+    with (shared / "smiles" / "geom_drugs_test_list.csv").open() as file:
+        listed = {connectivity_key(row["smiles"]) for row in csv.DictReader(file)}
+    assert not listed & {connectivity_key(s.molecule.smiles) for s in read_folder(BUNDLED)}
+
+
+def test_default_checkpoint_is_small_and_exactly_equivariant(ensembles):
+    assert sum(p.stat().st_size for p in resolve("default").iterdir()) < 20e6
+    network = load_model().network
+    assert network.branches() == []
+    graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
+    x = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1])
+    level, rotation = torch.zeros(len(x)), o3.rand_matrix()
+    y = network(graph, x, level)
+    assert (network(graph, x @ rotation.T, level) - y @ rotation.T).abs().max() < 1e-5 * y.abs().max()
+
+
+def test_default_model_gives_sane_geometry():
+    mol = conformergen.generate("C[C@H](N)C(=O)Nc1ccccc1", n=4)
+    assert mol.GetNumConformers() == 4
+    for conformer in mol.GetConformers():
+        single = Chem.Mol(mol, confId=conformer.GetId())
+        lengths = Chem.Get3DDistanceMatrix(single)
+        for bond in single.GetBonds():
+            assert 0.85 < lengths[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] < 1.7
