@@ -72,7 +72,10 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
 
 
 def strain(path: Path, per_molecule: int) -> np.ndarray:
-    """GFN2-xTB energy released on relaxation, kcal/mol, of the first conformers of each molecule."""
+    """GFN2-xTB energy released on relaxation, kcal/mol, of the first conformers of each molecule; kept beside them."""
+    record = path.with_name(f"{path.name}.strain-{per_molecule}.json")
+    if record.exists():
+        return np.array(json.loads(record.read_text()))
     values = []
     for raw in read(path):
         for mol in raw.conformers[:per_molecule]:
@@ -82,6 +85,7 @@ def strain(path: Path, per_molecule: int) -> np.ndarray:
             after = xtb.optimise(numbers, positions, charge=charge, method="gfn2-xtb")
             if before is not None and after is not None:
                 values.append((before - after[1]) * HARTREE_TO_KCAL)
+    record.write_text(json.dumps(values))
     return np.array(values)
 
 

@@ -1,4 +1,4 @@
-"""Projector, unit gain, tap and the recurrent state on the least-squares toy of docs/relaxation.md."""
+"""Projector, unit gain, tap and the recurrent state on a least-squares toy with a known gap."""
 
 import math
 

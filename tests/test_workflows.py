@@ -21,8 +21,10 @@ from conformergen.checkpoint import load_model, resolve
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config, parse_override
 from conformergen.datasets.inputs import InputRecord
+from conformergen.diffusion import PATHS, PRIORS
 from conformergen.errors import DataError, InputError, MoleculeError
 from conformergen.evaluation import METRICS
+from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
 from conformergen.workflows.evaluate import evaluate
 from conformergen.workflows.export import export
@@ -73,7 +75,6 @@ def test_network_learns_to_undo_a_distortion(ensembles):
     from dataclasses import replace
 
     from conformergen.datasets.loader import TrainingSet
-    from conformergen.nn import make_backbone
     from conformergen.training.loop import Trainer
 
     config = load_config("tiny", None, ["training.steps=80", "training.warmup=5", "training.learning_rate=3e-3"])
@@ -104,6 +105,31 @@ def test_resume_is_bit_exact(shard_folder, tiny_config, tiny_run, tmp_path):
         assert all(torch.equal(straight[k], resumed[k]) for k in straight)
     with (out / METRICS_FILE).open() as file:
         assert [int(r["step"]) for r in csv.DictReader(file)] == [4, 6, 8, 12]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_prior_path_and_backbone_trains_and_samples(ensembles, backbone, prior, path):
+    from conformergen.datasets.loader import TrainingSet
+    from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
+    from conformergen.training.loop import Trainer
+
+    overrides = [f"network.backbone={backbone}", f"diffusion.prior={prior}", f"diffusion.path={path}"]
+    overrides += ["network.channels=8", "network.odd_channels=4", "diffusion.sigma=1.0"]
+    config = load_config("tiny", None, overrides)
+    trainer = Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation="recm", device="cpu")
+    data = TrainingSet(ensembles, pair_budget=4000, confs_per_epoch=1)
+    loss, norm = trainer.train_step(data.stream(0, 0, 0))
+    assert torch.isfinite(loss)
+    assert float(norm) > 0
+    jobs = [SamplingJob(molecule=s.molecule, conformer=0, seed_positions=s.positions[0]) for s in ensembles]
+    network = trainer.network.eval()
+    for out, s in zip(
+        sample_batch(network, config.diffusion, jobs, SamplingSettings(steps=2), seed=0), ensembles, strict=True
+    ):
+        assert out.shape == s.positions[0].shape
+        assert np.isfinite(out).all()
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """``train``, ``export`` and ``info``."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conformergen.cli.app import app, say, say_json
+from conformergen.cli.app import app, progress, say, say_json
 from conformergen.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,17 +67,12 @@ def train(
         counts = {part: len(load_sets(data, part)) for part in ("train", "val")}
         say_json({"molecules": counts, "steps": settings.training.steps})
         return
-    summary = run(
-        data,
-        out,
-        settings,
-        device=device,
-        time_limit=None if time_limit is None else seconds(time_limit),
-        resume=resume,
-        init=init,
-        report=_print_line,
-        warn=say,
-    )
+    limit = None if time_limit is None else seconds(time_limit)
+    with progress("steps", settings.training.steps) as advance:
+        report = _Report(advance)
+        summary = run(
+            data, out, settings, device=device, time_limit=limit, resume=resume, init=init, report=report, warn=say
+        )
     say_json(
         {
             "step": summary.step,
@@ -87,11 +83,20 @@ def train(
     )
 
 
-def _print_line(line: "LogLine") -> None:
-    text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
-    if line.val_loss is not None:
-        text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
-    say(text)
+class _Report:
+    """Move the bar and print each log line."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+        self._step = 0
+
+    def __call__(self, line: "LogLine") -> None:
+        self._advance(line.step - self._step)
+        self._step = line.step
+        text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
+        if line.val_loss is not None:
+            text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
+        say(text)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from conformergen.datasets.loader import TrainingBatch, TrainingSet
 from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, centre, denoise
 from conformergen.errors import InputError
 from conformergen.geometry.rotations import haar_rotations
-from conformergen.nn import RELAXATION_MODES, Backbone
+from conformergen.nn import RELAXATION_MODES, Backbone, make_backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,11 @@ class Trainer:
         self.network = network.to(self.device)
         self.diffusion, self.settings = diffusion, settings
         self.path = diffusion.make_path()
+        # Buffers (states, levels and scales of the branches) are copied by AveragedModel, never averaged.
         self.average = AveragedModel(self.network, avg_fn=_ema(settings.ema))
+        # A deep copy of e3nn's compiled products lists other buffers than the original; a second build does not.
+        self.average.module = make_backbone(network.settings).to(self.device)
+        self.average.module.load_state_dict(self.network.state_dict())
         for parameter in self.average.parameters():
             parameter.requires_grad = False
         self.branches = self.network.branches()
@@ -155,17 +159,10 @@ class Trainer:
         if bool(torch.isfinite(norm)):
             self.optimizer.step()
             self.average.update_parameters(self.network)
-            self._copy_buffers()
         else:
             self.n_skipped += 1
         self.step += 1
         return total, norm
-
-    def _copy_buffers(self) -> None:
-        """States, levels and scales of the branches are copied into the average, never averaged."""
-        pairs = zip(self.averaged.buffers(), self.network.buffers(), strict=True)
-        for target, source in pairs:
-            target.copy_(source)
 
     def loss(self, network: nn.Module, batch: TrainingBatch, rng: torch.Generator) -> Float[Tensor, " batch"]:
         """Loss of each graph at random levels, after one random rotation of each molecule."""
