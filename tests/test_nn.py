@@ -25,7 +25,12 @@ def _setup(ensembles, backbone, dtype, mode="none"):
         n_radial=8,
         relaxation=RelaxationSettings(mode=mode, rank=4),
     )
-    network = make_backbone(settings).to(dtype).eval()
+    # e3nn rounds its Wigner coefficients to the default dtype when a product is built.
+    torch.set_default_dtype(dtype)
+    try:
+        network = make_backbone(settings).eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
     graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
     graph = replace(graph, handedness=graph.handedness.to(dtype))
     positions = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1]).to(dtype)
@@ -33,7 +38,7 @@ def _setup(ensembles, backbone, dtype, mode="none"):
 
 
 def _relative(a, b):
-    return float((a - b).abs().max() / b.abs().max())
+    return float((a - b).detach().abs().max() / b.detach().abs().max())
 
 
 def _permuted(graph: GraphBatch, order: torch.Tensor) -> GraphBatch:
