@@ -26,6 +26,7 @@ from conformergen.errors import DataError, InputError, MoleculeError
 from conformergen.evaluation import METRICS
 from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
+from conformergen.units import BOHR_TO_ANGSTROM
 from conformergen.workflows.evaluate import evaluate
 from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, GenerateSummary, generate_stream, generate_to
@@ -309,7 +310,7 @@ def test_xtb_energies_are_tblites(ensembles):
         pytest.skip("the xtb program is not installed")
     interface = pytest.importorskip("tblite.interface")
     numbers, positions = ensembles[0].molecule.graph.atomic_numbers, ensembles[0].positions[0].astype(float)
-    calculator = interface.Calculator("GFN2-xTB", numbers.astype(int), positions / 0.529177210903)
+    calculator = interface.Calculator("GFN2-xTB", numbers.astype(int), positions / BOHR_TO_ANGSTROM)
     calculator.set("verbosity", 0)
     assert xtb.single_point(numbers, positions, charge=0) == pytest.approx(
         calculator.singlepoint().get("energy"), abs=1e-5

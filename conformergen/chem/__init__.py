@@ -2,7 +2,7 @@
 
 from conformergen.chem.embedding import EmbedSettings, embed
 from conformergen.chem.forcefield import minimise_mmff
-from conformergen.chem.mapping import conformer_positions, resolve_open_stereo
+from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
     featurise,
@@ -29,6 +29,7 @@ __all__ = [
     "molecule_from_mol",
     "molecule_from_smiles",
     "parse_smiles",
+    "perceive",
     "resolve_open_stereo",
     "to_mol",
 ]

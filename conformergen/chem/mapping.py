@@ -68,6 +68,13 @@ def resolve_open_stereo(mol: Chem.Mol, conformer: Chem.Mol, name: str = "") -> M
     )
 
 
+def perceive(conformer: Chem.Mol) -> Chem.Mol:
+    """Molecule without explicit hydrogens whose stereo is read from a 3D structure; the argument is copied."""
+    mol = Chem.Mol(conformer)
+    Chem.AssignStereochemistryFrom3D(mol)
+    return Chem.RemoveHs(mol)
+
+
 def _flat(mol: Chem.Mol) -> Chem.Mol:
     flat = Chem.Mol(mol)
     Chem.RemoveStereochemistry(flat)

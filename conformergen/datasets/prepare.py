@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rdkit import Chem
 
-from conformergen.chem import conformer_positions, molecule_from_mol, parse_smiles, resolve_open_stereo
+from conformergen.chem import conformer_positions, molecule_from_mol, parse_smiles, perceive, resolve_open_stereo
 from conformergen.datasets.readers.interface import RawEnsemble
 from conformergen.errors import MoleculeError
 from conformergen.records import ConformerSet
@@ -69,6 +69,4 @@ def prepare(raw: RawEnsemble, *, max_confs: int | None, max_atoms: int = 999) ->
 def _perceive(raw: RawEnsemble) -> Chem.Mol:
     if not raw.conformers:
         raise MoleculeError("parse", "neither a SMILES nor a 3D structure")
-    mol = Chem.Mol(raw.conformers[0])
-    Chem.AssignStereochemistryFrom3D(mol)
-    return Chem.RemoveHs(mol)
+    return perceive(raw.conformers[0])

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int32, UInt8
 
+from conformergen.errors import MoleculeError
+
 #: Columns of ``MolGraph.atom_features`` (integer codes).
 ATOM_FEATURES = (
     "charge + 8",
@@ -147,3 +149,8 @@ class Failure:
     name: str
     reason: str
     message: str
+
+    @classmethod
+    def of(cls, error: MoleculeError, *, index: int, text: str, name: str) -> "Failure":
+        """Record of an error on one input."""
+        return cls(index=index, input=text, name=name, reason=error.reason, message=str(error))

@@ -10,6 +10,7 @@ import rdkit
 from rdkit import Chem
 
 from conformergen import __version__
+from conformergen.chem import perceive
 from conformergen.datasets.readers import READERS, RawEnsemble, detect_format
 from conformergen.errors import InputError, MoleculeError
 from conformergen.evaluation import (
@@ -179,11 +180,7 @@ def _cell(row: dict[str, float | None]) -> str:
 
 
 def _smiles(raw: RawEnsemble) -> str:
-    if raw.smiles:
-        return raw.smiles
-    mol = Chem.Mol(raw.conformers[0])
-    Chem.AssignStereochemistryFrom3D(mol)
-    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+    return raw.smiles or Chem.MolToSmiles(perceive(raw.conformers[0]))
 
 
 def _keys(raw: RawEnsemble) -> tuple[str, str, str]:

@@ -163,9 +163,7 @@ class _Books:
         self.summary = replace(self.summary, **{k: getattr(self.summary, k) + v for k, v in counts.items()})
 
     def fail(self, record: InputRecord, error: MoleculeError) -> Failure:
-        failure = Failure(
-            index=record.index, input=record.smiles, name=record.name, reason=error.reason, message=str(error)
-        )
+        failure = Failure.of(error, index=record.index, text=record.smiles, name=record.name)
         self.add(failed=1)
         self.summary = replace(self.summary, failures=(*self.summary.failures, failure))
         return failure
@@ -318,7 +316,7 @@ def generate(
     """Conformers of one molecule.
 
     Args:
-        molecule: SMILES, or an RDKit molecule (its 3D stereo counts, its conformers do not).
+        molecule: SMILES, or an RDKit molecule (its stereo labels count, its conformers do not).
         n: Conformers.
         checkpoint: Name of a shipped model, or a folder.
         method: ``model``, ``etkdg`` or ``etkdg+mmff94s``.

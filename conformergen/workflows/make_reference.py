@@ -25,7 +25,7 @@ from conformergen.workflows.pool import map_molecules, resolve_jobs
 from conformergen.workflows.preprocess import PreprocessSummary, summarise_units, write_manifest
 from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
 
-#: Folder of finished ensembles, one file for each molecule; what ``--resume`` reads.
+#: Folder of finished ensembles, one file for each molecule; a second run takes them as they are.
 UNITS: Final = "units"
 #: Counts, CPU seconds and truncations of each molecule.
 BOOKS: Final = "books.json"
@@ -139,13 +139,7 @@ def make_reference(
     ):
         progress(1)
         if isinstance(result, MoleculeError):
-            failure = Failure(
-                index=task.record.index,
-                input=task.record.smiles,
-                name=task.record.name,
-                reason=result.reason,
-                message=str(result),
-            )
+            failure = Failure.of(result, index=task.record.index, text=task.record.smiles, name=task.record.name)
             failures.append(failure)
             on_failure(failure)
         else:

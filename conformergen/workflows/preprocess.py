@@ -109,15 +109,7 @@ def preprocess(
         ), strict=True):  # fmt: skip
             progress(1)
             if isinstance(result, MoleculeError):
-                failures.append(
-                    Failure(
-                        index=index,
-                        input=raw.smiles,
-                        name=raw.name,
-                        reason=result.reason,
-                        message=str(result),
-                    )
-                )
+                failures.append(Failure.of(result, index=index, text=raw.smiles, name=raw.name))
                 continue
             dropped.update(result.dropped)
             molecule = result.conformers.molecule

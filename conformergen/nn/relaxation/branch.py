@@ -76,9 +76,9 @@ class HaarComplement(nn.Module):
 
 
 class _Tap(torch.autograd.Function):
-    """Identity on y that adds, in the backward pass, the four sums of each block to ``sums``.
+    """Identity on y whose backward pass adds <delta, u> and |delta|^2 to the rows of ``sums``, in float32.
 
-    With delta = -dL/dy the rows of ``sums`` gain <delta, u>, |delta|^2 and |u|^2, all in float32.
+    delta = -dL/dy. The sums that need no gradient, |u|^2 and |f|^2, are added in the forward pass of the branch.
     """
 
     @staticmethod
