@@ -30,13 +30,13 @@ def main() -> None:
         data = TrainingSet(sets, pair_budget=config.training.pair_budget, confs_per_epoch=10)
         network = make_backbone(config.network)
         trainer = Trainer(network, config.diffusion, config.training, relaxation=mode, device="cpu")
-        runs[mode] = (trainer, data.stream(0, 0, 0), [])
+        runs[mode] = (trainer, data, data.stream(0, 0, 0), [])
     for _ in range(STEPS):
-        for trainer, batches, seconds in runs.values():
+        for trainer, data, batches, seconds in runs.values():
             began = time.process_time()
-            trainer.train_step(batches)
+            trainer.train_step(data, batches)
             seconds.append(time.process_time() - began)
-    none, recm = (statistics.median(runs[mode][2][WARM_UP:]) for mode in ("none", "recm"))
+    none, recm = (statistics.median(runs[mode][3][WARM_UP:]) for mode in ("none", "recm"))
     print(f"{preset}: none {none:.3f} s, recm {recm:.3f} s, ratio {recm / none:.3f}")
 
 

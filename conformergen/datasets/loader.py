@@ -18,6 +18,10 @@ from conformergen.records.batch import GraphBatch
 _BUCKET: Final = 16
 
 
+#: Epoch, cursor after the batch, and its (molecule, conformer) examples.
+PlannedBatch = tuple[int, int, list[tuple[int, int]]]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class TrainingBatch:
     """Reference conformers and their seeds in one frame, Å."""
@@ -91,10 +95,10 @@ class TrainingSet:
             seeds = pad_positions([s[c] for s, (_, c) in zip(rows, examples, strict=True) if s is not None], n)
         return TrainingBatch(graph=graph, data=data, seeds=seeds)
 
-    def stream(self, seed: int, epoch: int, cursor: int) -> Iterator[tuple[int, int, TrainingBatch]]:
-        """Endless batches from a position on: (epoch, cursor after the batch, batch)."""
+    def stream(self, seed: int, epoch: int, cursor: int) -> Iterator[PlannedBatch]:
+        """Endless planned batches from a position on; ``collate`` makes tensors of their examples."""
         while True:
             plan = self.plan(seed, epoch)
             for position in range(cursor, len(plan)):
-                yield epoch, position + 1, self.collate(plan[position])
+                yield epoch, position + 1, plan[position]
             epoch, cursor = epoch + 1, 0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
 from conformergen.nn.interface import Backbone, NetworkSettings
 from conformergen.nn.linear import ChannelLinear
-from conformergen.nn.relaxation import RELAXATION_MODES, RelaxedBranch
+from conformergen.nn.relaxation import make_branch
 from conformergen.records.batch import GraphBatch
 
 #: Attention is a sum, not a mean: this keeps it near unit size at the 45 atoms of a typical drug.
@@ -39,7 +39,7 @@ def _triple(w: Float[Tensor, "batch atom 3 three_odd"], n: int) -> tuple[Pseudos
 class HeadwiseLayer(nn.Module):
     """One layer; see the module's docstring and ``docs/architecture.md`` for the equations."""
 
-    def __init__(self, settings: NetworkSettings, *, first: bool, relaxed: bool) -> None:
+    def __init__(self, settings: NetworkSettings, *, index: int, vectors_given: bool = False) -> None:
         super().__init__()
         c, p, self.heads = settings.channels, settings.odd_channels, settings.heads
         self.channels, self.odd = c, p
@@ -56,14 +56,13 @@ class HeadwiseLayer(nn.Module):
         self.odd_to_scalar = nn.Linear(2 * p, c, bias=False)
         self.odd_to_vector = ChannelLinear("1o", p, c, gain=0.3)
         self.feed = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, 2 * c), nn.SiLU(), nn.Linear(2 * c, c))
-        self.branch: RelaxedBranch | None = None
-        if relaxed:
-            relaxation = settings.relaxation
-            state, beta = RELAXATION_MODES[relaxation.mode].initial(relaxation)
-            entries = [o3.Irreps(f"{c}x0e"), o3.Irreps(f"{c}x1o")]
-            # Vectors are zero before the first layer: a branch that reads them would have nothing to learn.
-            sources = [0] if first else [0, 1]
-            self.branch = RelaxedBranch(entries, sources=sources, rank=relaxation.rank, state=state, beta=beta)
+        entries = [o3.Irreps(f"{c}x0e"), o3.Irreps(f"{c}x1o")]
+        if settings.relaxation.group == "o3":
+            entries += [o3.Irreps(f"{p}x0o"), o3.Irreps(f"{p}x1e")]
+        # Vectors are zero before the first layer: a block that reads them would have nothing to learn.
+        zero = ("1o", "1e") if index == 0 and not vectors_given else ()
+        sources = [i for i, entry in enumerate(entries) if str(entry[0].ir) not in zero]
+        self.branch = make_branch(settings.relaxation, entries, index=index, sources=sources)
 
     def forward(
         self,
@@ -113,19 +112,20 @@ class HeadwiseLayer(nn.Module):
         o1, o2, o3_ = self.out(s.transpose(1, 2).flatten(-2)).chunk(3, dim=-1)
         dx = (v1 * v2).sum(-2) / math.sqrt(3.0) * o2 + o3_
         dv = v3 * o1[:, :, None] + self._unpack(y) + t
-        if self.branch is not None:
-            inputs = [normed[:, :, None], vn]
-            new = self.branch(inputs, [dx[:, :, None], dv], mask[..., None])
-            dx, dv = new[0][:, :, 0], new[1]
         triple, cross = _triple(self.handed(vn), self.odd)
         axial_dot = (an * cross).sum(-2)
-        p = p + self.pseudo_out(torch.cat([triple, ps.transpose(1, 2).flatten(-2), pn * axial_dot], dim=-1))
-        a = a + self.axial_out(torch.cat([cross, self._unpack(ay)], dim=-1))
+        dp = self.pseudo_out(torch.cat([triple, ps.transpose(1, 2).flatten(-2), pn * axial_dot], dim=-1))
+        da = self.axial_out(torch.cat([cross, self._unpack(ay)], dim=-1))
         dx = dx + self.odd_to_scalar(torch.cat([pn * triple, axial_dot], dim=-1))
         dv = dv + self.odd_to_vector(pn[:, :, None] * an)
+        if self.branch is not None:
+            # Inputs beyond the branch's entries (parity-odd ones, under SO(3)) are not read.
+            inputs = [normed[:, :, None], vn, pn[:, :, None], an]
+            new = self.branch(inputs, [dx[:, :, None], dv, dp[:, :, None], da], mask[..., None])
+            dx, dv, dp, da = new[0][:, :, 0], new[1], new[2][:, :, 0], new[3]
         x = x + dx
         x = (x + self.feed(x)) * mask
-        return x, (v + dv) * mask[..., None], p * mask, a * mask[..., None]
+        return x, (v + dv) * mask[..., None], (p + dp) * mask, (a + da) * mask[..., None]
 
     def _pack(self, t: Float[Tensor, "batch atom 3 width"]) -> Float[Tensor, "batch head atom d"]:
         return t.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(-2)
@@ -145,11 +145,7 @@ class HeadwiseNetwork(Backbone):
         self.embedding = AtomEmbedding(c)
         self.handedness = nn.Linear(2, p, bias=False)
         self.pairs = nn.Linear(settings.n_radial + N_PAIR_CODES, settings.layers * 2 * settings.heads)
-        has_branches = RELAXATION_MODES[settings.relaxation.mode].has_branches
-        self.layers = nn.ModuleList(
-            HeadwiseLayer(settings, first=i == 0, relaxed=has_branches and i % settings.relaxation.every == 0)
-            for i in range(settings.layers)
-        )
+        self.layers = nn.ModuleList(HeadwiseLayer(settings, index=i) for i in range(settings.layers))
         self.readout_gate = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, c))
         self.readout = ChannelLinear("1o", c, 1, gain=0.1)
 

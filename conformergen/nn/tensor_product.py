@@ -16,7 +16,7 @@ from torch_geometric.nn import MessagePassing
 from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
 from conformergen.nn.interface import Backbone, NetworkSettings
 from conformergen.nn.linear import from_flat, to_flat
-from conformergen.nn.relaxation import RELAXATION_MODES, RelaxedBranch
+from conformergen.nn.relaxation import make_branch
 from conformergen.records.batch import GraphBatch
 
 _HARMONICS: Final = o3.Irreps("0e + 1o + 2e")
@@ -29,7 +29,7 @@ class TensorProductLayer(MessagePassing):  # type: ignore[misc]
     """Messages by tensor product, update by linear maps, handedness and a gate."""
 
     def __init__(
-        self, settings: NetworkSettings, irreps_in: o3.Irreps, irreps_out: o3.Irreps, *, relaxed: bool
+        self, settings: NetworkSettings, irreps_in: o3.Irreps, irreps_out: o3.Irreps, *, index: int
     ) -> None:
         super().__init__(aggr="add")
         mid: list[tuple[int, o3.Irrep]] = []
@@ -59,12 +59,10 @@ class TensorProductLayer(MessagePassing):  # type: ignore[misc]
         self.handed = o3.FullyConnectedTensorProduct(irreps_in, "2x0o", self.gate.irreps_in)
         self.level = nn.Linear(settings.channels, irreps_out[0].mul)
         self.irreps_out = self.gate.irreps_out
-        self.branch: RelaxedBranch | None = None
-        if relaxed:
-            relaxation = settings.relaxation
-            state, beta = RELAXATION_MODES[relaxation.mode].initial(relaxation)
-            entries = [o3.Irreps([e]) for e in self.irreps_out if str(e.ir) in ("0e", "1o")]
-            self.branch = RelaxedBranch(entries, sources=[0, 1], rank=relaxation.rank, state=state, beta=beta)
+        relaxed = ("0e", "1o", "0o", "1e") if settings.relaxation.group == "o3" else ("0e", "1o")
+        self.picked = [i for i, entry in enumerate(self.irreps_out) if str(entry.ir) in relaxed]
+        entries = [o3.Irreps([self.irreps_out[i]]) for i in self.picked]
+        self.branch = make_branch(settings.relaxation, entries, index=index)
 
     def forward(
         self,
@@ -94,12 +92,10 @@ class TensorProductLayer(MessagePassing):  # type: ignore[misc]
         if self.branch is None:
             return out
         parts = from_flat(out, self.irreps_out)
-        picked = [i for i, e in enumerate(self.irreps_out) if str(e.ir) in ("0e", "1o")]
-        inputs = [
-            parts[i] / (parts[i].square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt() for i in picked
-        ]
-        new = self.branch(inputs, [parts[i] for i in picked], out.new_ones(len(out), 1, 1))
-        for position, value in zip(picked, new, strict=True):
+        relaxed = [parts[i] for i in self.picked]
+        inputs = [z / (z.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt() for z in relaxed]
+        new = self.branch(inputs, relaxed, out.new_ones(len(out), 1, 1))
+        for position, value in zip(self.picked, new, strict=True):
             parts[position] = value
         return to_flat(*parts)
 
@@ -115,12 +111,10 @@ class TensorProductNetwork(Backbone):
         self.embedding = AtomEmbedding(c)
         self.handedness = nn.Linear(2, p, bias=False)
         first = o3.Irreps(f"{c}x0e + {p}x0o")
-        has_branches = RELAXATION_MODES[settings.relaxation.mode].has_branches
         self.layers = nn.ModuleList()
         irreps = first
         for index in range(settings.layers):
-            relaxed = has_branches and index % settings.relaxation.every == 0
-            layer = TensorProductLayer(settings, irreps, hidden, relaxed=relaxed)
+            layer = TensorProductLayer(settings, irreps, hidden, index=index)
             irreps = layer.irreps_out
             self.layers.append(layer)
         self.readout = o3.Linear(irreps, "1x1o")

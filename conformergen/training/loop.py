@@ -9,18 +9,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from conformergen.datasets.loader import TrainingBatch, TrainingSet
+from conformergen.datasets.loader import PlannedBatch, TrainingBatch, TrainingSet
 from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, centre, denoise
 from conformergen.errors import InputError
 from conformergen.geometry.rotations import haar_rotations
 from conformergen.nn import RELAXATION_MODES, Backbone, make_backbone
+from conformergen.nn.relaxation import StepTerms, collect_sums
+from conformergen.records.batch import GraphBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,21 @@ class LogLine:
     val_loss_relaxed: float | None = None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class NoisedBatch:
+    """Noisy and clean positions in one frame, Å, and the noise level of each graph."""
+
+    graph: GraphBatch
+    x: Float[Tensor, "batch atom 3"]
+    data: Float[Tensor, "batch atom 3"]
+    level: Float[Tensor, " batch"]
+
+    def rotated(self, quaternions: Float[Tensor, "batch 4"]) -> "NoisedBatch":
+        """The same batch, each graph turned by its own Haar rotation."""
+        rotation = haar_rotations(quaternions).mT
+        return replace(self, x=self.x @ rotation, data=self.data @ rotation)
+
+
 class Trainer:
     """Network, averaged network, optimiser, relaxation and position in the data."""
 
@@ -115,6 +132,9 @@ class Trainer:
             groups.append({"params": loose, "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=True)
         self.relaxation = RELAXATION_MODES[relaxation](network.settings.relaxation, total_steps=settings.steps)
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = torch.distributed.get_rank() if distributed else 0
+        self.n_ranks = torch.distributed.get_world_size() if distributed else 1
         self.step, self.epoch, self.cursor = 0, 0, 0
         self.n_skipped = 0
 
@@ -138,25 +158,35 @@ class Trainer:
         assert isinstance(module, Backbone)
         return module
 
-    def train_step(self, batches: Iterator[tuple[int, int, TrainingBatch]]) -> tuple[Tensor, Tensor]:
-        """One optimiser step; returns the loss and the gradient norm as tensors on the device."""
+    def train_step(self, data: TrainingSet, batches: Iterator[PlannedBatch]) -> tuple[Tensor, Tensor]:
+        """One optimiser step; returns the loss and the gradient norm as tensors on the device.
+
+        A step takes ``accumulate`` batches for each process; every process knows all of them and collates its own.
+        """
         self.network.train()
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=False)
-        rng = self.rng("train")
+        group = [next(batches) for _ in range(self.settings.accumulate * self.n_ranks)]
+        self.epoch, self.cursor, _ = group[-1]
+        n_graphs = sum(len(examples) for _, _, examples in group)
         total = torch.zeros((), device=self.device)
-        for _ in range(self.settings.accumulate):
-            self.epoch, self.cursor, batch = next(batches)
+        for index in range(self.rank, len(group), self.n_ranks):
+            batch = data.collate(group[index][2]).to(self.device)
+            rng = self.rng(f"train|{index}")
+            noised = self.draw(batch, rng)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-                loss = self.loss(self.network, batch.to(self.device), rng).mean() / self.settings.accumulate
-            loss.backward()
+                loss = self.loss(self.network, noised).sum() / n_graphs
+                objective = self.relaxation.objective(loss, self._terms(noised, rng, n_graphs))
+            objective.backward()
             total += loss.detach()
+        self._reduce_gradients(total)
         norm = nn.utils.clip_grad_norm_(self.core, self.settings.clip)
-        self.relaxation.update(self.branches, step=self.step)
-        # A step with a non-finite gradient is skipped; the flag is read once, after the work is queued.
-        if bool(torch.isfinite(norm)):
+        sums = collect_sums(self.branches)
+        # A step with a non-finite gradient changes nothing; the flag is read once, after the work is queued.
+        if bool(torch.stack([torch.isfinite(t).all() for t in (norm, *sums)]).all()):
+            self.relaxation.advance(self.branches, sums, step=self.step)
             self.optimizer.step()
             self.average.update_parameters(self.network)
         else:
@@ -164,8 +194,26 @@ class Trainer:
         self.step += 1
         return total, norm
 
-    def loss(self, network: nn.Module, batch: TrainingBatch, rng: torch.Generator) -> Float[Tensor, " batch"]:
-        """Loss of each graph at random levels, after one random rotation of each molecule."""
+    def _terms(self, noised: NoisedBatch, rng: torch.Generator, n_graphs: int) -> StepTerms:
+        def rotated() -> Tensor:
+            quaternions = torch.randn(len(noised.x), 4, generator=rng).to(self.device)
+            return self.loss(self.network, noised.rotated(quaternions)).sum() / n_graphs
+
+        return StepTerms(branches=self.branches, core=self.core, rotated=rotated)
+
+    def _reduce_gradients(self, total: Tensor) -> None:
+        """Sum gradients and the loss over processes, in one reduction: each divided by the global count already."""
+        if self.n_ranks == 1:
+            return
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        joined = torch.cat([total.view(1), *[g.flatten() for g in gradients]])
+        torch.distributed.all_reduce(joined)
+        total.copy_(joined[0])
+        for gradient, part in zip(gradients, joined[1:].split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def draw(self, batch: TrainingBatch, rng: torch.Generator) -> NoisedBatch:
+        """Noise each graph at a random level, after one random rotation of each molecule."""
         size = len(batch.data)
         uniform = torch.rand(size, generator=rng).to(self.device)
         normal = torch.randn(batch.data.shape, generator=rng).to(self.device)
@@ -178,9 +226,13 @@ class Trainer:
             seeds = None if seeds is None else seeds @ rotation.mT
         anchor, noise = PRIORS[self.diffusion.prior](batch.graph, normal, seeds)
         level = self.path.draw(uniform)
-        x = self.path.mix(anchor, noise, data, level)
-        denoised = denoise(network, self.path, batch.graph, x, level)
-        return LOSSES[self.diffusion.loss](denoised.float(), data, batch.graph, self.path.weight(level))
+        return NoisedBatch(graph=batch.graph, x=self.path.mix(anchor, noise, data, level), data=data, level=level)
+
+    def loss(self, network: nn.Module, noised: NoisedBatch) -> Float[Tensor, " batch"]:
+        """Loss of each graph."""
+        denoised = denoise(network, self.path, noised.graph, noised.x, noised.level)
+        weight = self.path.weight(noised.level)
+        return LOSSES[self.diffusion.loss](denoised.float(), noised.data, noised.graph, weight)
 
     @torch.no_grad()
     def validation_loss(self, data: TrainingSet, *, relaxed: bool) -> float:
@@ -190,13 +242,13 @@ class Trainer:
         total, count = 0.0, 0
         with nullcontext() if relaxed else levels_closed(network):
             for examples in data.plan(self.settings.seed, 0):
-                losses = self.loss(network, data.collate(examples).to(self.device), rng)
+                losses = self.loss(network, self.draw(data.collate(examples).to(self.device), rng))
                 total, count = total + float(losses.sum()), count + len(losses)
         return total / count
 
     def max_beta(self) -> float:
-        """Largest level over all blocks."""
-        return max((float(b.beta.max()) for b in self.branches), default=0.0)
+        """Largest absolute level over all blocks."""
+        return max((b.max_level for b in self.branches), default=0.0)
 
 
 def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -213,14 +265,14 @@ def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
 def levels_closed(network: Backbone) -> Iterator[None]:
     """Run a network with every level at 0, and restore the levels."""
     branches = network.branches()
-    saved = [b.beta.clone() for b in branches]
+    saved = [b.beta.detach().clone() for b in branches]
     for branch in branches:
-        branch.beta.zero_()
+        branch.beta.data.zero_()
     try:
         yield
     finally:
         for branch, beta in zip(branches, saved, strict=True):
-            branch.beta.copy_(beta)
+            branch.beta.data.copy_(beta)
 
 
 def train_loop(
@@ -249,7 +301,7 @@ def train_loop(
     began, loss_sum, count = time.monotonic(), torch.zeros((), device=trainer.device), 0
     val_loss: float | None = None
     while trainer.step < settings.steps:
-        loss, norm = trainer.train_step(batches)
+        loss, norm = trainer.train_step(data, batches)
         loss_sum, count = loss_sum + loss, count + 1
         last = trainer.step == settings.steps
         validating = validation is not None and (last or trainer.step % settings.validate_every == 0)

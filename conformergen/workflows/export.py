@@ -25,7 +25,7 @@ def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict
     model = load_model(run)
     config = from_mapping(RunConfig, model.settings["config"])
     branches = model.network.branches()
-    max_beta = max((float(b.beta.max()) for b in branches), default=0.0)
+    max_beta = max((b.max_level for b in branches), default=0.0)
     network = model.network
     n_trained = sum(p.numel() for p in network.parameters())
     if exact and branches:

@@ -81,6 +81,8 @@ def _commit(task: ReferenceTask, result: ReferenceResult) -> None:
             positions=result.conformers.positions,
             energies=result.conformers.energies,  # type: ignore[arg-type]
             weights=result.conformers.weights,  # type: ignore[arg-type]
+            forcefield_positions=result.forcefield[0],
+            forcefield_energies=result.forcefield[1],
             books=np.frombuffer(json.dumps(books).encode(), dtype=np.uint8),
         )
         file.flush()

@@ -26,6 +26,8 @@ from conformergen.units import GAS_CONSTANT, HARTREE_TO_KCAL, ROOM_TEMPERATURE
 #: CREST's ladder of pushes (hartree per atom) and widths (bohr^-2).
 _LADDER: Final = ((0.003, 1.3), (0.0015, 0.78), (0.003, 0.468), (0.0015, 0.281))
 LEVELS: Final = ("gfn2-xtb", "gfn-ff")
+#: GFN-FF minima that are kept beside a GFN2 ensemble.
+_KEPT_FORCEFIELD: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +81,14 @@ class ReferenceResult:
 
     Attributes:
         conformers: Rising energy; weights at 298.15 K contain the degeneracy.
+        forcefield: The lowest GFN-FF minima before any GFN2 step, Å and kcal/mol: pre-training data for free.
         counts: Structures after each stage.
         cpu_seconds: CPU time of each stage, child processes included.
         truncated: Stages whose cap cut structures inside the window.
     """
 
     conformers: ConformerSet
+    forcefield: tuple[np.ndarray, np.ndarray]
     counts: dict[str, int] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     truncated: list[str] = field(default_factory=list)
@@ -222,7 +226,8 @@ def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed:
     pool = forcefield_ensemble(search)
     if settings.level == "gfn-ff":
         pool = search.prune("final", pool, window=settings.ewin, limit=settings.max_final)
-        return _result(search, pool)
+        return _result(search, pool, pool)
+    forcefield = pool
     energies = [xtb.single_point(search.numbers, p, charge=search.charge) for p in pool[0]]
     scored = [i for i, e in enumerate(energies) if e is not None]
     pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64) * HARTREE_TO_KCAL)
@@ -235,10 +240,12 @@ def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed:
     pool = search.prune("final", pool, window=settings.ewin)
     if len(pool[0]) == 0:
         raise MoleculeError("reacted", "no GFN2-xTB minimum keeps the bonds and stereo of the SMILES")
-    return _result(search, pool)
+    return _result(search, pool, forcefield)
 
 
-def _result(search: _Search, pool: tuple[np.ndarray, np.ndarray]) -> ReferenceResult:
+def _result(
+    search: _Search, pool: tuple[np.ndarray, np.ndarray], forcefield: tuple[np.ndarray, np.ndarray]
+) -> ReferenceResult:
     positions, energies = pool
     relative = energies - energies[0]
     degeneracy = np.ones(len(relative))
@@ -258,6 +265,7 @@ def _result(search: _Search, pool: tuple[np.ndarray, np.ndarray]) -> ReferenceRe
     )
     return ReferenceResult(
         conformers=conformers,
+        forcefield=(forcefield[0][:_KEPT_FORCEFIELD].astype(np.float32), forcefield[1][:_KEPT_FORCEFIELD]),
         counts=search.counts,
         cpu_seconds=search.cpu_seconds,
         truncated=search.truncated,

@@ -1,9 +1,8 @@
 """No relaxation: strictly equivariant layers without branches. The control of every comparison."""
 
-from collections.abc import Sequence
 from typing import final
 
-from conformergen.nn.relaxation.branch import RelaxedBranch
+from conformergen.nn.relaxation.branch import BranchForm
 from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings
 
 
@@ -14,11 +13,7 @@ class NoRelaxation(RelaxationMode):
     has_branches = False
 
     @staticmethod
-    def initial(settings: RelaxationSettings) -> tuple[float, float]:
-        """Zero."""
+    def form(settings: RelaxationSettings) -> BranchForm:
+        """Never built."""
         del settings
-        return 0.0, 0.0
-
-    def update(self, branches: Sequence[RelaxedBranch], *, step: int) -> None:
-        """Nothing to do."""
-        del branches, step
+        return BranchForm(beta=0.0)
