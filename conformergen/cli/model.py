@@ -43,7 +43,11 @@ def train(
         typer.Option("--set", help="key=value over both, such as training.learning_rate=5e-4."),
     ] = None,
     relaxation: Annotated[
-        str | None, typer.Option(help="none or recm (RECM-style, after the abstract of arXiv 2602.02853).")
+        str | None,
+        typer.Option(
+            help="none, fixed, anneal, ace, remul, rpp, learned or recm (RECM-style, after the abstract of "
+            "arXiv 2602.02853)."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop with a checkpoint after 90m, 2h, ...")] = None,
@@ -96,6 +100,7 @@ class _Report:
         text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
         if line.val_loss is not None:
             text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
+            text += f" equivariance error {line.equivariance_error:.1e} Å"
         say(text)
 
 

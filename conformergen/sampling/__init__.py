@@ -1,6 +1,12 @@
 """Samplers, and the queue of (molecule, conformer) jobs they work through."""
 
-from conformergen.sampling.queue import SamplingJob, SamplingSettings, plan_batches, sample_batch
+from conformergen.sampling.queue import (
+    SamplingJob,
+    SamplingSettings,
+    equivariance_error,
+    plan_batches,
+    sample_batch,
+)
 from conformergen.sampling.samplers import SAMPLERS, Sampler
 
-__all__ = ["SAMPLERS", "Sampler", "SamplingJob", "SamplingSettings", "plan_batches", "sample_batch"]
+__all__ = ["SAMPLERS", "Sampler", "SamplingJob", "SamplingSettings", "equivariance_error", "plan_batches", "sample_batch"]

@@ -12,6 +12,7 @@ from torch import Tensor
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.diffusion import PRIORS, DiffusionSettings, Network, centre, denoise
 from conformergen.errors import InputError
+from conformergen.geometry.rotations import haar_rotations
 from conformergen.records import Molecule
 from conformergen.sampling.samplers import SAMPLERS
 
@@ -83,18 +84,20 @@ def sample_batch(
     seed: int,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    frame: Tensor | None = None,
 ) -> list[Float32[np.ndarray, "_ 3"]]:
-    """Positions of each job in Å."""
+    """Positions of each job in Å; ``frame`` (3, 3) turns all noise and seeds, and so an equivariant result."""
+    turn = torch.eye(3, device=device, dtype=dtype) if frame is None else frame.to(device, dtype).T
     graph = collate_graphs([molecule_tables(job.molecule) for job in jobs]).to(device)
     n = graph.mask.shape[1]
     streams = [noise_stream(seed, job) for job in jobs]
 
     def normal() -> Tensor:
         drawn = [s.standard_normal((job.molecule.graph.n_atoms, 3)) for s, job in zip(streams, jobs, strict=True)]
-        return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype)
+        return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype) @ turn
 
     given = [job.seed_positions for job in jobs if job.seed_positions is not None]
-    seeds = pad_positions(given, n).to(device, dtype) if len(given) == len(jobs) else None
+    seeds = pad_positions(given, n).to(device, dtype) @ turn if len(given) == len(jobs) else None
     path = diffusion.make_path()
     anchor, noise = PRIORS[diffusion.prior](graph, normal(), seeds)
 
@@ -110,3 +113,25 @@ def sample_batch(
     )
     result = x.float().cpu().numpy()
     return [result[i, : job.molecule.graph.n_atoms].copy() for i, job in enumerate(jobs)]
+
+
+def equivariance_error(
+    network: Network,
+    diffusion: DiffusionSettings,
+    jobs: Sequence[SamplingJob],
+    settings: SamplingSettings,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> float:
+    """RMS distance in Å between conformers sampled in a turned frame and turned conformers, over all atoms.
+
+    Initial and later noise and seeds are turned by one random rotation: zero, up to rounding, for an equivariant
+    sampler, however many steps it takes.
+    """
+    rotation = haar_rotations(torch.randn(1, 4, generator=torch.Generator().manual_seed(seed)))[0]
+    plain = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device)
+    turned = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device, frame=rotation)
+    wanted = [p @ rotation.numpy().T for p in plain]
+    squares = np.concatenate([((t - w) ** 2).sum(-1) for t, w in zip(turned, wanted, strict=True)])
+    return float(np.sqrt(squares.mean()))

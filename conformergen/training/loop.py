@@ -73,7 +73,11 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """What one log line holds; ``val_loss`` is of the averaged weights at beta = 0, the model that is exported."""
+    """What one log line holds.
+
+    ``val_loss`` is of the averaged weights at beta = 0, ``val_loss_relaxed`` at the levels as they are;
+    ``equivariance_error`` is the sampler's, Å, at the levels as they are.
+    """
 
     step: int
     loss: float
@@ -83,6 +87,7 @@ class LogLine:
     seconds: float
     val_loss: float | None = None
     val_loss_relaxed: float | None = None
+    equivariance_error: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -282,6 +287,7 @@ def train_loop(
     *,
     log: Callable[[LogLine], None],
     save: Callable[[Trainer, float | None], None],
+    symmetry: Callable[[Backbone], float],
     deadline: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -293,6 +299,7 @@ def train_loop(
         validation: Validation ensembles, or None.
         log: Receives a line every ``log_every`` steps and at each validation.
         save: Commits a checkpoint; its second argument is the newest validation loss.
+        symmetry: Equivariance error of the whole sampler with a network, Å; asked at each validation.
         deadline: Stop when the monotonic clock passes it.
         stop: Checked after each step.
     """
@@ -306,10 +313,11 @@ def train_loop(
         last = trainer.step == settings.steps
         validating = validation is not None and (last or trainer.step % settings.validate_every == 0)
         if validating or last or trainer.step % settings.log_every == 0:
-            relaxed = None
+            relaxed = error = None
             if validating and validation is not None:
                 val_loss = trainer.validation_loss(validation, relaxed=False)
                 relaxed = trainer.validation_loss(validation, relaxed=True) if trainer.branches else val_loss
+                error = symmetry(trainer.averaged.eval())
             log(
                 LogLine(
                     step=trainer.step,
@@ -320,6 +328,7 @@ def train_loop(
                     seconds=time.monotonic() - began,
                     val_loss=val_loss if validating else None,
                     val_loss_relaxed=relaxed,
+                    equivariance_error=error,
                 )
             )
             loss_sum, count = torch.zeros((), device=trainer.device), 0

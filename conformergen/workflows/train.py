@@ -18,15 +18,17 @@ from conformergen.config import RunConfig, to_json
 from conformergen.datasets.loader import TrainingSet
 from conformergen.datasets.shards import read_folder, read_manifest
 from conformergen.errors import DataError, InputError
-from conformergen.nn import make_backbone
+from conformergen.nn import Backbone, make_backbone
 from conformergen.records import ConformerSet
+from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
 from conformergen.training.loop import LogLine, Trainer, train_loop
 from conformergen.workflows.devices import limit_threads, resolve_device
+from conformergen.workflows.training_report import METRICS, RELAXATION, write_training_report
 
 #: Newest checkpoints kept besides the best.
 KEPT: Final = 3
-METRICS: Final = "metrics.csv"
-RELAXATION: Final = "relaxation.csv"
+#: Level above which a block counts as open.
+OPEN_BETA: Final = 0.02
 Warn = Callable[[str], None]
 
 
@@ -104,6 +106,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     settings = config.training
     sets, held_out = load_sets(data, "train"), load_sets(data, "val")
     minimised = seeds_are_minimised(data)
+    examples = _sampling_examples(held_out)
     training = TrainingSet(sets, pair_budget=settings.pair_budget, confs_per_epoch=settings.confs_per_epoch)
     validation = None
     if held_out:
@@ -122,6 +125,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     _truncate(out / METRICS, trainer.step)
     _truncate(out / RELAXATION, trainer.step)
     newest = best
+    previous_step = [trainer.step]
 
     def save(state: Trainer, val_loss: float | None) -> None:
         nonlocal best, newest
@@ -136,9 +140,17 @@ def train(  # noqa: PLR0913  one argument for each option of the command
 
     with _stop_on_signal() as stop, _Logs(out, trainer) as logs:
 
+        def symmetry(network: Backbone) -> float:
+            return equivariance_error(
+                network, config.diffusion, examples, SamplingSettings(), seed=settings.seed, device=target
+            )
+
         def log(line: LogLine) -> None:
             logs.write(line)
             report(line)
+            if line.step >= settings.steps // 2 > previous_step[0]:
+                _warn_open(trainer, warn)
+            previous_step[0] = line.step
 
         train_loop(
             trainer,
@@ -146,9 +158,14 @@ def train(  # noqa: PLR0913  one argument for each option of the command
             validation,
             log=log,
             save=save,
+            symmetry=symmetry,
             deadline=None if time_limit is None else time.monotonic() + time_limit,
             stop=stop,
         )
+    try:
+        write_training_report(out)
+    except InputError as error:
+        warn(str(error))
     return TrainSummary(
         step=trainer.step, finished=trainer.step == settings.steps, val_loss=newest, skipped=trainer.n_skipped
     )
@@ -164,6 +181,28 @@ def data_record(folders: list[Path], sets: list[ConformerSet], held_out: list[Co
         "conformers": sum(len(s) for s in sets),
         "validation_molecules": len(held_out),
     }
+
+
+#: Validation molecules on which the sampler's equivariance is measured.
+_N_SYMMETRY: Final = 4
+
+
+def _sampling_examples(held_out: list[ConformerSet]) -> list[SamplingJob]:
+    smallest = sorted(held_out, key=lambda s: s.molecule.graph.n_atoms)[:_N_SYMMETRY]
+    return [
+        SamplingJob(molecule=s.molecule, conformer=0, seed_positions=None if s.seeds is None else s.seeds[0])
+        for s in smallest
+    ]
+
+
+def _warn_open(trainer: Trainer, warn: Warn) -> None:
+    """Scalar-to-vector blocks stay open where the data have a preferred frame."""
+    if not trainer.branches or not trainer.relaxation.closes:
+        return
+    first = trainer.branches[0]
+    for name, beta in zip(first.names, first.beta.tolist(), strict=True):
+        if name == "0e>1o" and abs(beta) > OPEN_BETA:
+            warn(f"beta of the first {name} is {beta:.3f} at half time: check rotation augmentation (training.rotate)")
 
 
 def _initialise(network: torch.nn.Module, name: str) -> None:
@@ -222,7 +261,7 @@ class _Logs:
         if self._metrics.tell() == 0:
             csv.writer(self._metrics).writerow([f.name for f in fields(LogLine)])
         if self._relaxation.tell() == 0:
-            csv.writer(self._relaxation).writerow(["step", "layer", "block", "h", "beta", "s"])
+            csv.writer(self._relaxation).writerow(["step", "layer", "block", "beta", "s", "c", "memory"])
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -244,9 +283,10 @@ class _Logs:
         csv.writer(self._metrics).writerow(["" if v is None else v for v in values.values()])
         writer = csv.writer(self._relaxation)
         for layer, branch in enumerate(self._trainer.branches):
-            rows = zip(branch.names, branch.state.tolist(), branch.beta.tolist(), branch.scale.tolist(), strict=True)
-            for name, h, beta, scale in rows:
-                writer.writerow([line.step, layer, name, f"{h:.6g}", f"{beta:.6g}", f"{scale:.6g}"])
+            columns = (branch.beta.tolist(), branch.scale.tolist(), branch.cosine.tolist(), branch.memory.tolist())
+            for name, beta, scale, cosine, memory in zip(branch.names, *columns, strict=True):
+                numbers = [f"{v:.6g}" for v in (beta, scale, cosine)]
+                writer.writerow([line.step, layer, name, *numbers, " ".join(f"{m:.6g}" for m in memory)])
         self._metrics.flush()
         self._relaxation.flush()
         if self._board is not None:

@@ -79,37 +79,39 @@ class LinearBlock(nn.Module):
             return torch.einsum("aiaj->ij", self.w.view(self.d_out, self.mul_out, self.d_in, self.mul_in)) / self.d_in
         return torch.einsum("rao,rai->oi", self.a, self.b) / self.d_in
 
-    def squared_norm(self) -> Float[Tensor, ""]:
-        """Squared Frobenius norm of the block, from r x r Gram matrices."""
+    def squared_norm(self, removed: Float[Tensor, "out in"] | None = None) -> Float[Tensor, ""]:
+        """Squared Frobenius norm of the block, from r x r Gram matrices; ``removed`` is T where it is known."""
         if self.dense:
             norm = self.w.square().sum()
         else:
             a, b = self.a.flatten(1), self.b.flatten(1)
             norm = ((a @ a.T) * (b @ b.T)).sum()
-        return norm - self.d_in * self.equivariant_part().square().sum() if self.projects else norm
+        if not self.projects:
+            return norm
+        return norm - self.d_in * (self.equivariant_part() if removed is None else removed).square().sum()
 
     def matrix(self) -> Float[Tensor, "out in"]:
         """The block as a dense matrix, rows and columns flattened as (2l+1, channel)."""
         w = self.w if self.dense else self.a.flatten(1).T @ self.b.flatten(1)
         if self.projects:
             w = w - torch.kron(torch.eye(self.d_in, dtype=w.dtype), self.equivariant_part())
-        return w * self.gain()
+        return w * self._gain(None) if self.unit else w
 
-    def gain(self) -> Float[Tensor, ""]:
-        """Factor that gives the block unit gain, where its form asks for that."""
-        norm = self.squared_norm()
-        return (self.d_out * self.mul_out / norm.clamp(min=TINY)).sqrt() if self.unit else torch.ones_like(norm)
+    def _gain(self, removed: Float[Tensor, "out in"] | None) -> Float[Tensor, ""]:
+        """Factor that gives the block unit gain."""
+        return (self.d_out * self.mul_out / self.squared_norm(removed).clamp(min=TINY)).sqrt()
 
     def forward(self, z: Float[Tensor, "*node d_in mul_in"]) -> Float[Tensor, "*node d_out mul_out"]:
         """Apply the block."""
-        gain = self.gain()
+        removed = self.equivariant_part() if self.projects else None
+        gain = self._gain(removed) if self.unit else 1.0
         flat = z.flatten(-2)
         if self.dense:
             out = flat @ (self.w * gain).T
         else:
             out = (flat @ self.b.flatten(1).T) @ (self.a.flatten(1) * gain)
         out = out.unflatten(-1, (self.d_out, self.mul_out))
-        return out - z @ (self.equivariant_part() * gain).T if self.projects else out
+        return out if removed is None else out - z @ (removed * gain).T
 
 
 class ParityBlock(nn.Module):

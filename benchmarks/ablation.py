@@ -1,0 +1,291 @@
+"""Relaxation modes and controls on conformers: same data, same CPU budget, several seeds, scored on held-out molecules.
+
+    python benchmarks/ablation.py EXCERPT.sdf.gz --data SHARDS --data data/reference-mini -o runs/ablation \
+        [--seconds 130] [--seeds 3] [--workers 1]
+
+EXCERPT is a multi-conformer SDF with a SMILES property; molecules of ``--select`` are scored, K capped at ``--cap``,
+n = 2K, without refinement. Training takes the train part of the shards, validation losses their val and test parts.
+Steps follow from each variant's own measured step, so that all have the same CPU time. Runs that are finished in OUT
+are not repeated; the table and the plots are made from all of them.
+"""
+
+import argparse
+import fnmatch
+import json
+import math
+import pickle
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from rdkit import Chem
+
+from conformergen.chem import embed, mol_with_conformers, molecule_from_mol, parse_smiles
+from conformergen.checkpoint import exact_state
+from conformergen.config import load_config
+from conformergen.datasets.loader import TrainingSet
+from conformergen.datasets.readers.sdf import read
+from conformergen.datasets.shards import read_folder
+from conformergen.evaluation import METRICS
+from conformergen.evaluation.molecule import ScoringTask, score_molecule
+from conformergen.evaluation.summary import bootstrap_mean, molecule_values
+from conformergen.nn import Backbone, make_backbone
+from conformergen.records import Molecule
+from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error, plan_batches, sample_batch
+from conformergen.training.loop import Trainer
+from conformergen.workflows.export import MAX_DROPPED_BETA
+
+BASE = ["training.pair_budget=24000", "training.warmup=50"]
+#: ``wide`` costs about what ``recm`` does in each step; the learning rates are the tuned-optimiser control.
+VARIANTS: dict[str, list[str]] = {
+    "none": ["network.relaxation.mode=none"],
+    "none, wider": ["network.relaxation.mode=none", "network.channels=72"],
+    "none, rate x 2": ["network.relaxation.mode=none", "training.learning_rate=2e-3"],
+    "none, rate x 4": ["network.relaxation.mode=none", "training.learning_rate=4e-3"],
+    "none, no rotation": ["network.relaxation.mode=none", "training.rotate=false"],
+    "fixed": ["network.relaxation.mode=fixed"],
+    "anneal": ["network.relaxation.mode=anneal"],
+    "ace": ["network.relaxation.mode=ace"],
+    "remul": ["network.relaxation.mode=remul"],
+    "rpp": ["network.relaxation.mode=rpp"],
+    "learned": ["network.relaxation.mode=learned"],
+    "recm": ["network.relaxation.mode=recm"],
+    "recm, no rotation": ["network.relaxation.mode=recm", "training.rotate=false"],
+}
+
+
+class Scored:
+    """Held-out molecules with references and seeds, embedded once."""
+
+    def __init__(self, excerpt: Path, select: str, cap: int, out: Path) -> None:
+        self.tasks, self.molecules, self.seeds = [], [], []
+        cache = out / "seeds.pkl"
+        known = pickle.loads(cache.read_bytes()) if cache.is_file() else {}  # noqa: S301  our own file
+        for raw in read(excerpt):
+            if fnmatch.fnmatchcase(raw.name, select) and raw.smiles:
+                molecule = molecule_from_mol(parse_smiles(raw.smiles), raw.name)
+                references = list(raw.conformers[:cap])
+                key = (molecule.smiles, len(references))
+                if key not in known:
+                    known[key] = embed(molecule, 2 * len(references), seed=0)
+                self.molecules.append(molecule)
+                self.seeds.append(known[key])
+                self.tasks.append((raw.name, raw.smiles, references))
+        cache.write_bytes(pickle.dumps(known))
+
+    def score(self, positions: list[np.ndarray]) -> dict[str, list[float]]:
+        """Values of each molecule at 0.75 Å."""
+        scores = []
+        for (name, smiles, references), molecule, samples in zip(self.tasks, self.molecules, positions, strict=True):
+            mol = mol_with_conformers(molecule, samples)
+            single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
+            scores.append(score_molecule(ScoringTask(name=name, smiles=smiles, references=references, samples=single)))
+        return {name: molecule_values(scores, name, 0.75, failures=True).tolist() for name in METRICS}
+
+    def sample(self, network: Backbone, trainer: Trainer) -> list[np.ndarray]:
+        """As many conformers of each molecule as it has seeds."""
+        jobs = jobs_of(self.molecules, self.seeds)
+        settings = SamplingSettings()
+        done: dict[int, np.ndarray] = {}
+        for batch in plan_batches([j.molecule.graph.n_atoms for j in jobs], settings.pair_budget):
+            made = sample_batch(network, trainer.diffusion, [jobs[i] for i in batch], settings, seed=0)
+            done |= dict(zip(batch, made, strict=True))
+        results, position = [], 0
+        for seeds in self.seeds:
+            results.append(np.stack([done[position + i] for i in range(len(seeds))]))
+            position += len(seeds)
+        return results
+
+
+def jobs_of(molecules: list[Molecule], seeds: list[np.ndarray]) -> list[SamplingJob]:
+    return [
+        SamplingJob(molecule=molecule, conformer=i, seed_positions=row)
+        for molecule, rows in zip(molecules, seeds, strict=True)
+        for i, row in enumerate(rows)
+    ]
+
+
+def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, object]:
+    """Train and score one network."""
+    path = options.out / f"{variant.replace(' ', '_').replace(',', '')}-{seed}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    torch.set_num_threads(1)
+    budget = {"pair_budget": 24_000, "confs_per_epoch": 10}
+    parts = {
+        split: [s for folder in options.data for s in read_folder(folder, split=split) if len(s)]
+        for split in ("train", "val", "test")
+    }
+    data = TrainingSet(parts["train"], **budget)
+    held_out = TrainingSet(parts["val"] + parts["test"], pair_budget=100_000, confs_per_epoch=8)
+
+    def make(steps: int) -> Trainer:
+        overrides = [*BASE, *VARIANTS[variant], f"training.steps={steps}", f"training.seed={seed}"]
+        config = load_config("small", None, overrides)
+        torch.manual_seed(seed)
+        network = make_backbone(config.network)
+        mode = config.network.relaxation.mode
+        return Trainer(network, config.diffusion, config.training, relaxation=mode, device="cpu")
+
+    trial = make(10_000)
+    batches = data.stream(seed, 0, 0)
+    costs = []
+    for _ in range(18):
+        began = time.process_time()
+        trial.train_step(data, batches)
+        costs.append(time.process_time() - began)
+    steps = max(50, int(options.seconds / statistics.mean(costs[3:])))
+    trainer = make(steps)
+    batches = data.stream(seed, 0, 0)
+    betas: list[list[float]] = []
+    began = time.process_time()
+    for _ in range(steps):
+        trainer.train_step(data, batches)
+        betas.append([beta for b in trainer.branches for beta in b.beta.detach().tolist()])
+    used = time.process_time() - began
+    settings = trainer.network.settings
+    relaxed = trainer.averaged.eval()
+    level = trainer.max_beta()
+    plain = exact_state(relaxed, settings) if level <= MAX_DROPPED_BETA else relaxed
+    scored = Scored(options.excerpt, options.select, options.cap, options.out)
+    smallest = sorted(range(len(scored.molecules)), key=lambda i: scored.molecules[i].graph.n_atoms)[:4]
+    probes = jobs_of([scored.molecules[i] for i in smallest], [scored.seeds[i][:2] for i in smallest])
+    names = [f"{i} {name}" for i, b in enumerate(trainer.branches) for name in b.names]
+    last_open = betas[int(0.9 * steps) - 1] if betas[0] else []
+    result: dict[str, object] = {
+        "variant": variant,
+        "seed": seed,
+        "steps": steps,
+        "cpu_seconds": round(used, 1),
+        "seconds_per_step": round(used / steps, 4),
+        "parameters_trained": sum(p.numel() for p in trainer.network.parameters()),
+        "parameters_scored": sum(p.numel() for p in plain.parameters()),
+        "exact": plain is not relaxed or not trainer.branches,
+        "val": trainer.validation_loss(held_out, relaxed=True),
+        "val_closed": trainer.validation_loss(held_out, relaxed=False),
+        "equivariance_error": equivariance_error(plain, trainer.diffusion, probes, SamplingSettings(), seed=1),
+        "beta": dict(zip(names, last_open, strict=True)),
+        "trace": betas[:: max(1, steps // 100)],
+        **scored.score(scored.sample(plain, trainer)),
+    }
+    path.write_text(json.dumps(result) + "\n")
+    return result
+
+
+def numbers(results: list[dict], variant: str, key: str) -> dict[int, float]:
+    """Value of each seed; molecules are averaged."""
+    rows = [r for r in results if r["variant"] == variant]
+    return {r["seed"]: float(np.nanmean(r[key])) for r in rows}
+
+
+def interval(results: list[dict], variant: str, key: str) -> str:
+    """Difference to ``none``: seeds averaged in each molecule, bootstrap over molecules."""
+    mean = {
+        v: np.mean([r[key] for r in results if r["variant"] == v and r["seed"] in numbers(results, variant, key)], 0)
+        for v in (variant, "none")
+    }
+    difference = mean[variant] - mean["none"]
+    low, high = bootstrap_mean(difference[~np.isnan(difference)])
+    return f"{np.nanmean(difference):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def tables(results: list[dict], seeds: dict[str, list[float]]) -> str:
+    """Two Markdown tables: training, and scores."""
+    base = numbers(results, "none", "val_closed")
+    cost = statistics.mean(numbers(results, "none", "seconds_per_step").values())
+    lines = [
+        "| variant | seeds | steps | step over `none` | parameters trained / scored | validation loss at beta = 0 (sd) "
+        "| as trained | less `none`, paired (sd) | equivariance error of the sampler, Å | max beta before closing |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    scores = [
+        "| variant | COV-R % | MAT-R Å (sd over seeds) | less `none` [95 %] | COV-P % | MAT-P Å (sd) | less `none` [95 %] |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| seeds themselves | {np.mean(seeds['cov_r']):.1f} | {np.mean(seeds['mat_r']):.3f} | | "
+        f"{np.mean(seeds['cov_p']):.1f} | {np.mean(seeds['mat_p']):.3f} | |",
+    ]
+    known = [v for v in VARIANTS if any(r["variant"] == v for r in results)]
+    for variant in known:
+        rows = [r for r in results if r["variant"] == variant]
+        closed = numbers(results, variant, "val_closed")
+        paired = [closed[s] - base[s] for s in closed if s in base]
+
+        def spread(values: list[float]) -> str:
+            return f"{statistics.stdev(values):.4f}" if len(values) > 1 else "–"
+
+        step = statistics.mean(numbers(results, variant, "seconds_per_step").values()) / cost
+        errors = numbers(results, variant, "equivariance_error").values()
+        betas = statistics.mean(max((abs(b) for b in r["beta"].values()), default=0.0) for r in rows)
+        lines.append(
+            f"| {variant} | {len(rows)} | {statistics.mean(r['steps'] for r in rows):.0f} | {step:.2f} "
+            f"| {rows[0]['parameters_trained']:,} / {rows[0]['parameters_scored']:,} "
+            f"| {statistics.mean(closed.values()):.4f} ({spread(list(closed.values()))}) "
+            f"| {statistics.mean(numbers(results, variant, 'val').values()):.4f} "
+            f"| {statistics.mean(paired):+.4f} ({spread(paired)}) | {statistics.mean(errors):.1e} | {betas:.4f} |"
+        )
+        mean = {key: numbers(results, variant, key) for key in METRICS}
+        scores.append(
+            f"| {variant} | {statistics.mean(mean['cov_r'].values()):.1f} "
+            f"| {statistics.mean(mean['mat_r'].values()):.4f} ({spread(list(mean['mat_r'].values()))}) "
+            f"| {interval(results, variant, 'mat_r')} | {statistics.mean(mean['cov_p'].values()):.1f} "
+            f"| {statistics.mean(mean['mat_p'].values()):.4f} ({spread(list(mean['mat_p'].values()))}) "
+            f"| {interval(results, variant, 'mat_p')} |"
+        )
+    return "\n".join([*lines, "", *scores])
+
+
+def plot(results: list[dict], path: Path) -> None:
+    """Levels against training, a panel for each variant that has branches; seed 0."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [r for r in results if r["seed"] == 0 and r["beta"]]
+    columns = 4
+    figure, axes = plt.subplots(
+        math.ceil(len(shown) / columns), columns, figsize=(12, 2.6 * math.ceil(len(shown) / columns)), squeeze=False,
+        constrained_layout=True,
+    )  # fmt: skip
+    for axis, result in zip(axes.flat, shown, strict=False):
+        trace = np.array(result["trace"])
+        axis.plot(np.linspace(0, 1, len(trace)), trace, lw=0.9)
+        axis.set(title=result["variant"], xlabel="share of training", ylabel="beta")
+    for axis in list(axes.flat)[len(shown) :]:
+        axis.axis("off")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("excerpt", type=Path)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--select", default="geomdrugs_rot*")
+    parser.add_argument("--cap", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=130.0, help="CPU seconds of training for each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    scored = Scored(options.excerpt, options.select, options.cap, options.out)
+    own = options.out / "seeds.json"
+    if not own.is_file():
+        own.write_text(json.dumps(scored.score(scored.seeds)))
+    jobs = [(v, s) for s in range(options.seeds) for v in options.variants]
+    with ProcessPoolExecutor(options.workers) as pool:
+        for future in [pool.submit(run, options, v, s) for v, s in jobs]:
+            future.result()
+    results = [json.loads(p.read_text()) for p in sorted(options.out.glob("*-[0-9]*.json"))]
+    text = tables(results, json.loads(own.read_text()))
+    (options.out / "table.md").write_text(text + "\n")
+    plot(results, options.out / "traces.svg")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
