@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from rdkit import Chem
 
-from conformergen.chem import embed, mol_with_conformers, molecule_from_mol, parse_smiles
 from conformergen.checkpoint import exact_state
+from conformergen.chem import embed, mol_with_conformers, molecule_from_mol, parse_smiles
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.datasets.readers.sdf import read
@@ -33,10 +33,10 @@ from conformergen.evaluation import METRICS
 from conformergen.evaluation.molecule import ScoringTask, score_molecule
 from conformergen.evaluation.summary import bootstrap_mean, molecule_values
 from conformergen.nn import Backbone, make_backbone
+from conformergen.nn.relaxation import CLOSED_BETA
 from conformergen.records import Molecule
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error, plan_batches, sample_batch
 from conformergen.training.loop import Trainer
-from conformergen.workflows.export import MAX_DROPPED_BETA
 
 BASE = ["training.pair_budget=24000", "training.warmup=50"]
 #: ``wide`` costs about what ``recm`` does in each step; the learning rates are the tuned-optimiser control.
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, objec
     settings = trainer.network.settings
     relaxed = trainer.averaged.eval()
     level = trainer.max_beta()
-    plain = exact_state(relaxed, settings) if level <= MAX_DROPPED_BETA else relaxed
+    plain = exact_state(relaxed, settings) if level <= CLOSED_BETA else relaxed
     scored = Scored(options.excerpt, options.select, options.cap, options.out)
     smallest = sorted(range(len(scored.molecules)), key=lambda i: scored.molecules[i].graph.n_atoms)[:4]
     probes = jobs_of([scored.molecules[i] for i in smallest], [scored.seeds[i][:2] for i in smallest])
@@ -202,7 +202,8 @@ def tables(results: list[dict], seeds: dict[str, list[float]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     scores = [
-        "| variant | COV-R % | MAT-R Å (sd over seeds) | less `none` [95 %] | COV-P % | MAT-P Å (sd) | less `none` [95 %] |",
+        "| variant | COV-R % | MAT-R Å (sd over seeds) | less `none` [95 %] | COV-P % | MAT-P Å (sd) "
+        "| less `none` [95 %] |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         f"| seeds themselves | {np.mean(seeds['cov_r']):.1f} | {np.mean(seeds['mat_r']):.3f} | | "
         f"{np.mean(seeds['cov_p']):.1f} | {np.mean(seeds['mat_p']):.3f} | |",

@@ -91,7 +91,9 @@ class ParticleNetwork(nn.Module):
         self.embed = nn.Linear(2, c)
         self.velocity = ChannelLinear("1o", 2, c)
         self.pairs = nn.Linear(N_RADIAL + 1, settings.layers * 2 * settings.heads)
-        self.layers = nn.ModuleList(HeadwiseLayer(settings, index=i, vectors_given=True) for i in range(settings.layers))
+        self.layers = nn.ModuleList(
+            HeadwiseLayer(settings, index=i, vectors_given=True) for i in range(settings.layers)
+        )
         self.gate = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, c))
         self.readout = ChannelLinear("1o", c, 1, gain=0.1)
 
@@ -131,7 +133,12 @@ def settings_of(mode: str, task: str) -> NetworkSettings:
         relaxation = replace(relaxation, ace_constraint="resilient")
     channels = 40 if wide else 32
     return NetworkSettings(
-        channels=channels, odd_channels=8, heads=4 if not wide else 8, layers=2, n_radial=N_RADIAL, relaxation=relaxation
+        channels=channels,
+        odd_channels=8,
+        heads=4 if not wide else 8,
+        layers=2,
+        n_radial=N_RADIAL,
+        relaxation=relaxation,
     )
 
 

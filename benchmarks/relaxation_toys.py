@@ -100,7 +100,7 @@ def _error(model: nn.Module, inputs: Entries, targets: Entries) -> Tensor:
     return joined.square().mean()
 
 
-def fit(
+def fit(  # noqa: PLR0913  the knobs of the toys
     model: nn.Module,
     teacher: Teacher,
     shapes: Sequence[tuple[int, int]],
@@ -181,7 +181,9 @@ def fast(mode: str = "recm", **changes: object) -> RelaxationSettings:
     return hard(mode, **{"lam": 1e-2, "h0": 0.2, **changes})
 
 
-def gap(epsilon: float | Callable[[int], float], settings: RelaxationSettings, *, seed: int = 0, **run: object) -> Result:
+def gap(
+    epsilon: float | Callable[[int], float], settings: RelaxationSettings, *, seed: int = 0, **run: object
+) -> Result:
     """Least squares with a teacher A x + epsilon M x on six vector channels; M breaks the symmetry at unit gain."""
     torch.manual_seed(seed)
     n = 6

@@ -1,6 +1,6 @@
 """Diverse drug-like molecules for the training ensembles, none of them near the test molecules.
 
-python benchmarks/select_molecules.py -o molecules.smi -n 3000 --exclude test_list.csv excerpt_index.csv -- lists.smi ...
+python benchmarks/select_molecules.py -o molecules.smi -n 3000 --exclude test.csv index.csv -- lists.smi ...
 
 Kept: one fragment, H C N O F P S Cl Br I, 8 to 30 heavy atoms, 1 to 9 rotors, no radicals or isotopes, a ring.
 Dropped: the InChIKey connectivity block or the Murcko scaffold of an excluded molecule. Then MaxMin picks on

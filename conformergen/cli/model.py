@@ -100,6 +100,7 @@ class _Report:
         text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
         if line.val_loss is not None:
             text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
+        if line.equivariance_error is not None:
             text += f" equivariance error {line.equivariance_error:.1e} Å"
         say(text)
 

@@ -28,9 +28,7 @@ _EPSILON: Final = 1e-6
 class TensorProductLayer(MessagePassing):  # type: ignore[misc]
     """Messages by tensor product, update by linear maps, handedness and a gate."""
 
-    def __init__(
-        self, settings: NetworkSettings, irreps_in: o3.Irreps, irreps_out: o3.Irreps, *, index: int
-    ) -> None:
+    def __init__(self, settings: NetworkSettings, irreps_in: o3.Irreps, irreps_out: o3.Irreps, *, index: int) -> None:
         super().__init__(aggr="add")
         mid: list[tuple[int, o3.Irrep]] = []
         instructions: list[tuple[int, int, int, str, bool]] = []

@@ -9,4 +9,12 @@ from conformergen.sampling.queue import (
 )
 from conformergen.sampling.samplers import SAMPLERS, Sampler
 
-__all__ = ["SAMPLERS", "Sampler", "SamplingJob", "SamplingSettings", "equivariance_error", "plan_batches", "sample_batch"]
+__all__ = [
+    "SAMPLERS",
+    "Sampler",
+    "SamplingJob",
+    "SamplingSettings",
+    "equivariance_error",
+    "plan_batches",
+    "sample_batch",
+]

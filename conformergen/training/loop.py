@@ -148,6 +148,14 @@ class Trainer:
         digest = hashlib.sha256(f"{self.settings.seed}|{self.step}|{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
+    def agree(self, flag: bool) -> bool:  # noqa: FBT001  a vote, not an option
+        """Whether any process says so."""
+        if self.n_ranks == 1:
+            return flag
+        vote = torch.tensor(float(flag), device=self.device)
+        torch.distributed.all_reduce(vote, op=torch.distributed.ReduceOp.MAX)
+        return bool(vote)
+
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 0."""
         s = self.settings
@@ -173,12 +181,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=False)
-        group = [next(batches) for _ in range(self.settings.accumulate * self.n_ranks)]
-        self.epoch, self.cursor, _ = group[-1]
-        n_graphs = sum(len(examples) for _, _, examples in group)
+        planned = [next(batches) for _ in range(self.settings.accumulate * self.n_ranks)]
+        self.epoch, self.cursor, _ = planned[-1]
+        n_graphs = sum(len(examples) for _, _, examples in planned)
         total = torch.zeros((), device=self.device)
-        for index in range(self.rank, len(group), self.n_ranks):
-            batch = data.collate(group[index][2]).to(self.device)
+        for index in range(self.rank, len(planned), self.n_ranks):
+            batch = data.collate(planned[index][2]).to(self.device)
             rng = self.rng(f"train|{index}")
             noised = self.draw(batch, rng)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
@@ -285,9 +293,9 @@ def train_loop(
     data: TrainingSet,
     validation: TrainingSet | None,
     *,
-    log: Callable[[LogLine], None],
-    save: Callable[[Trainer, float | None], None],
-    symmetry: Callable[[Backbone], float],
+    log: Callable[[LogLine], None] = lambda line: None,
+    save: Callable[[Trainer, float | None], None] = lambda trainer, val_loss: None,
+    symmetry: Callable[[Backbone, torch.device], float] | None = None,
     deadline: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -317,7 +325,7 @@ def train_loop(
             if validating and validation is not None:
                 val_loss = trainer.validation_loss(validation, relaxed=False)
                 relaxed = trainer.validation_loss(validation, relaxed=True) if trainer.branches else val_loss
-                error = symmetry(trainer.averaged.eval())
+                error = None if symmetry is None else symmetry(trainer.averaged.eval(), trainer.device)
             log(
                 LogLine(
                     step=trainer.step,
@@ -332,7 +340,7 @@ def train_loop(
                 )
             )
             loss_sum, count = torch.zeros((), device=trainer.device), 0
-        stopping = last or stop() or (deadline is not None and time.monotonic() > deadline)
+        stopping = last or trainer.agree(stop() or (deadline is not None and time.monotonic() > deadline))
         if stopping or trainer.step % settings.checkpoint_every == 0:
             save(trainer, val_loss)
         if stopping:

@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from conformergen.checkpoint import exact_state, load_model, model_files, write_checkpoint
 from conformergen.config import RunConfig, from_mapping
 from conformergen.errors import InputError
-
-#: Largest level that may be dropped by an exact export.
-MAX_DROPPED_BETA: Final = 1e-2
+from conformergen.nn.relaxation import CLOSED_BETA
 
 
 def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict[str, Any]:
@@ -29,9 +27,9 @@ def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict
     network = model.network
     n_trained = sum(p.numel() for p in network.parameters())
     if exact and branches:
-        if max_beta > MAX_DROPPED_BETA:
+        if max_beta > CLOSED_BETA:
             raise InputError(
-                f"max beta {max_beta:.3g} > {MAX_DROPPED_BETA}: fine-tune at beta = 0 first, for example "
+                f"max beta {max_beta:.3g} > {CLOSED_BETA}: fine-tune at beta = 0 first, for example "
                 "with --relaxation none --init RUN"
             )
         network = exact_state(network, config.network)

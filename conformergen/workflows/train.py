@@ -19,16 +19,18 @@ from conformergen.datasets.loader import TrainingSet
 from conformergen.datasets.shards import read_folder, read_manifest
 from conformergen.errors import DataError, InputError
 from conformergen.nn import Backbone, make_backbone
+from conformergen.nn.relaxation import CLOSED_BETA
 from conformergen.records import ConformerSet
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
 from conformergen.training.loop import LogLine, Trainer, train_loop
-from conformergen.workflows.devices import limit_threads, resolve_device
+from conformergen.workflows.devices import limit_threads, process_group, resolve_device
 from conformergen.workflows.training_report import METRICS, RELAXATION, write_training_report
 
 #: Newest checkpoints kept besides the best.
 KEPT: Final = 3
-#: Level above which a block counts as open.
+#: Level above which a block counts as open at half time, in runs long enough for levels to settle.
 OPEN_BETA: Final = 0.02
+_SETTLING: Final = 1000
 Warn = Callable[[str], None]
 
 
@@ -102,11 +104,9 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     checkpoints = find_checkpoints(out)
     if checkpoints and not resume:
         raise InputError(f"{out} holds a run already: continue it with --resume or choose another folder")
-    target = resolve_device(device)
     settings = config.training
     sets, held_out = load_sets(data, "train"), load_sets(data, "val")
-    minimised = seeds_are_minimised(data)
-    examples = _sampling_examples(held_out)
+    extra = {"seeds_mmff94s": seeds_are_minimised(data), "data": data_record(data, sets, held_out)}
     training = TrainingSet(sets, pair_budget=settings.pair_budget, confs_per_epoch=settings.confs_per_epoch)
     validation = None
     if held_out:
@@ -117,58 +117,97 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     network = make_backbone(config.network)
     if init is not None:
         _initialise(network, init)
-    trainer = Trainer(network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target)
-    out.mkdir(parents=True, exist_ok=True)
-    extra = {"seeds_mmff94s": minimised, "data": data_record(data, sets, held_out)}
-    best = _resume(checkpoints, trainer, config, warn) if resume else None
-    (out / "config.json").write_text(to_json(config) + "\n")
-    _truncate(out / METRICS, trainer.step)
-    _truncate(out / RELAXATION, trainer.step)
-    newest = best
-    previous_step = [trainer.step]
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    with process_group(resolve_device(device)) as target, _stop_on_signal() as stop:
+        trainer = Trainer(network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target)
+        best = _resume(checkpoints, trainer, config, warn) if resume else None
+        if trainer.rank:  # the first process alone validates and writes
+            train_loop(trainer, training, None, deadline=deadline, stop=stop)
+            return _summary(trainer, None)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(to_json(config) + "\n")
+        for name in (METRICS, RELAXATION):
+            _truncate(out / name, trainer.step)
+        records = _Records(out, config, extra, best=best, examples=_sampling_examples(held_out), warn=warn)
+        with _Logs(out, trainer) as logs:
 
-    def save(state: Trainer, val_loss: float | None) -> None:
-        nonlocal best, newest
-        newest = val_loss
-        improved = val_loss is not None and (best is None or val_loss < best)
-        best = val_loss if improved else best
-        save_training(out / f"ckpt-{state.step:08d}", state, config, **extra, val_loss=val_loss, best_val_loss=best)
-        if improved:
-            save_training(out / "best", state, config, **extra, val_loss=val_loss, best_val_loss=best)
-        for old in find_checkpoints(out)[KEPT:]:
-            _remove(old)
+            def log(line: LogLine) -> None:
+                logs.write(line)
+                report(line)
+                records.look(trainer, line)
 
-    with _stop_on_signal() as stop, _Logs(out, trainer) as logs:
-
-        def symmetry(network: Backbone) -> float:
-            return equivariance_error(
-                network, config.diffusion, examples, SamplingSettings(), seed=settings.seed, device=target
+            train_loop(
+                trainer,
+                training,
+                validation,
+                log=log,
+                save=records.save,
+                symmetry=records.symmetry,
+                deadline=deadline,
+                stop=stop,
             )
-
-        def log(line: LogLine) -> None:
-            logs.write(line)
-            report(line)
-            if line.step >= settings.steps // 2 > previous_step[0]:
-                _warn_open(trainer, warn)
-            previous_step[0] = line.step
-
-        train_loop(
-            trainer,
-            training,
-            validation,
-            log=log,
-            save=save,
-            symmetry=symmetry,
-            deadline=None if time_limit is None else time.monotonic() + time_limit,
-            stop=stop,
-        )
     try:
         write_training_report(out)
     except InputError as error:
         warn(str(error))
-    return TrainSummary(
-        step=trainer.step, finished=trainer.step == settings.steps, val_loss=newest, skipped=trainer.n_skipped
-    )
+    return _summary(trainer, records.newest)
+
+
+def _summary(trainer: Trainer, val_loss: float | None) -> TrainSummary:
+    finished = trainer.step == trainer.settings.steps
+    return TrainSummary(step=trainer.step, finished=finished, val_loss=val_loss, skipped=trainer.n_skipped)
+
+
+class _Records:
+    """Checkpoints of a run, and what is looked at beside the loss."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: RunConfig,
+        extra: dict[str, Any],
+        *,
+        best: float | None,
+        examples: list[SamplingJob],
+        warn: Warn,
+    ) -> None:
+        self.out, self.config, self.extra, self.examples, self.warn = out, config, extra, examples, warn
+        self.best = self.newest = best
+        self.warned = False
+
+    def save(self, trainer: Trainer, val_loss: float | None) -> None:
+        """Commit a checkpoint, keep the best, retire old ones.
+
+        Where levels close by themselves, the best is looked for after that: it can be exported as it is.
+        """
+        self.newest = val_loss
+        ready = not trainer.relaxation.closes or trainer.max_beta() <= CLOSED_BETA
+        improved = ready and val_loss is not None and (self.best is None or val_loss < self.best)
+        self.best = val_loss if improved else self.best
+        names = [f"ckpt-{trainer.step:08d}", *(["best"] if improved else [])]
+        for name in names:
+            losses = {"val_loss": val_loss, "best_val_loss": self.best}
+            save_training(self.out / name, trainer, self.config, **self.extra, **losses)
+        for old in find_checkpoints(self.out)[KEPT:]:
+            _remove(old)
+
+    def symmetry(self, network: Backbone, device: torch.device) -> float:
+        """Equivariance error of the sampler on a few validation molecules, Å."""
+        settings = SamplingSettings()
+        seed = self.config.training.seed
+        return equivariance_error(network, self.config.diffusion, self.examples, settings, seed=seed, device=device)
+
+    def look(self, trainer: Trainer, line: LogLine) -> None:
+        """Warn once, at half time: scalar-to-vector blocks stay open where the data have a preferred frame."""
+        steps, mode = trainer.settings.steps, trainer.relaxation.settings.mode
+        half = steps // 2 <= line.step < steps and steps >= _SETTLING
+        if self.warned or not half or not trainer.branches or mode not in ("recm", "learned"):
+            return
+        self.warned = True
+        first = trainer.branches[0]
+        for name, beta in zip(first.names, first.beta.tolist(), strict=True):
+            if name == "0e>1o" and abs(beta) > OPEN_BETA:
+                self.warn(f"beta of the first {name} is {beta:.3f} at half time: check rotation augmentation")
 
 
 def data_record(folders: list[Path], sets: list[ConformerSet], held_out: list[ConformerSet]) -> dict[str, Any]:
@@ -193,16 +232,6 @@ def _sampling_examples(held_out: list[ConformerSet]) -> list[SamplingJob]:
         SamplingJob(molecule=s.molecule, conformer=0, seed_positions=None if s.seeds is None else s.seeds[0])
         for s in smallest
     ]
-
-
-def _warn_open(trainer: Trainer, warn: Warn) -> None:
-    """Scalar-to-vector blocks stay open where the data have a preferred frame."""
-    if not trainer.branches or not trainer.relaxation.closes:
-        return
-    first = trainer.branches[0]
-    for name, beta in zip(first.names, first.beta.tolist(), strict=True):
-        if name == "0e>1o" and abs(beta) > OPEN_BETA:
-            warn(f"beta of the first {name} is {beta:.3f} at half time: check rotation augmentation (training.rotate)")
 
 
 def _initialise(network: torch.nn.Module, name: str) -> None:

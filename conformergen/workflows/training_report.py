@@ -58,7 +58,7 @@ def _losses(rows: list[dict[str, str]]) -> "Figure":
 
 
 def _trace(rows: list[dict[str, str]], metrics: list[dict[str, str]]) -> "Figure":
-    """beta against step: a panel for each block, a line for each layer, the learning rate below."""
+    """Beta against step: a panel for each block, a line for each layer, the learning rate below."""
     from matplotlib.figure import Figure
 
     lines: dict[str, dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
@@ -98,7 +98,8 @@ def write_training_report(run: Path) -> None:
 
 
 def _page(name: str, last: dict[str, str], images: dict[str, bytes], config: dict[str, Any]) -> str:
-    cells = "".join(f"<tr><td>{html.escape(k.replace('_', ' '))}</td><td>{float(v):.4g}</td></tr>" for k, v in last.items() if v)
+    shown = {key.replace("_", " "): float(value) for key, value in last.items() if value}
+    cells = "".join(f"<tr><td>{key}</td><td>{value:.4g}</td></tr>" for key, value in shown.items())
     pictures = "".join(
         f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         for title, png in images.items()

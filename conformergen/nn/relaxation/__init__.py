@@ -12,7 +12,13 @@ from conformergen.nn.relaxation.ace import AdaptiveConstrained
 from conformergen.nn.relaxation.anneal import AnnealedRelaxation
 from conformergen.nn.relaxation.branch import BranchForm, LinearBlock, ParityBlock, RelaxedBranch
 from conformergen.nn.relaxation.fixed import FixedRelaxation
-from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings, StepTerms, collect_sums
+from conformergen.nn.relaxation.interface import (
+    CLOSED_BETA,
+    RelaxationMode,
+    RelaxationSettings,
+    StepTerms,
+    collect_sums,
+)
 from conformergen.nn.relaxation.learned import LearnedRelaxation
 from conformergen.nn.relaxation.none import NoRelaxation
 from conformergen.nn.relaxation.projection import haar_mean
@@ -32,6 +38,7 @@ RELAXATION_MODES: Final[Mapping[str, type[RelaxationMode]]] = {
 }
 
 __all__ = [
+    "CLOSED_BETA",
     "RELAXATION_MODES",
     "BranchForm",
     "LinearBlock",
@@ -49,7 +56,7 @@ __all__ = [
 def make_branch(
     settings: RelaxationSettings, entries: Sequence[o3.Irreps], *, index: int = 0, sources: Sequence[int] | None = None
 ) -> RelaxedBranch | None:
-    """Branch of layer ``index``, or None where the settings relax none.
+    """Branch of layer ``index``, or None where nothing is relaxed.
 
     Args:
         settings: Of the network.
@@ -60,7 +67,7 @@ def make_branch(
     mode = RELAXATION_MODES[settings.mode]
     if not mode.has_branches or index % settings.every:
         return None
-    return RelaxedBranch(
+    branch = RelaxedBranch(
         entries,
         sources=range(len(entries)) if sources is None else sources,
         rank=settings.rank,
@@ -68,3 +75,4 @@ def make_branch(
         group=settings.group,
         keep_inversion=settings.keep_inversion,
     )
+    return branch if len(branch.blocks) else None

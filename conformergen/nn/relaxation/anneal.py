@@ -19,15 +19,6 @@ from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSetti
 _EPSILON = 1e-12
 
 
-def generators(l: int) -> Tensor:
-    """The three generators of rotations of the irrep l, (3, 2l+1, 2l+1), from small angles in float64."""
-    axes = torch.eye(3, dtype=torch.float64)
-    angle = torch.tensor(1e-4, dtype=torch.float64)
-    ir = o3.Irrep(l, 1)
-    plus, minus = (torch.stack([ir.D_from_axis_angle(axis, a) for axis in axes]) for a in (angle, -angle))
-    return ((plus - minus) / (2 * angle)).to(torch.get_default_dtype())
-
-
 @final
 class AnnealedRelaxation(RelaxationMode):
     """Triangle of levels and the two penalties."""
@@ -51,7 +42,7 @@ class AnnealedRelaxation(RelaxationMode):
         """A_k z for the three generators; z is (..., 2l+1, channel)."""
         dim = z.shape[-2]
         if dim not in self._generators:
-            self._generators[dim] = generators((dim - 1) // 2)
+            self._generators[dim] = o3.so3_generators((dim - 1) // 2)
         return [g.to(z) @ z for g in self._generators[dim]]
 
     def _penalty(self, branch: RelaxedBranch) -> Tensor:

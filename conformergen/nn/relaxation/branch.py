@@ -156,7 +156,7 @@ class _Tap(torch.autograd.Function):
             branch.sums[row, 0] -= torch.dot(delta, u.float().reshape(-1))
             branch.sums[row, 1] += squared
         if branch.probe is not None:
-            branch.probe.see_output(branch.blocks[ctx.rows[0]].name, -gradient)  # type: ignore[attr-defined]
+            branch.probe.see_output(branch.names[ctx.rows[0]], -gradient)  # type: ignore[attr-defined]
         return (gradient, None, None, *[None] * len(ctx.saved_tensors))  # type: ignore[attr-defined]
 
 
@@ -237,6 +237,10 @@ class RelaxedBranch(nn.Module):
         """Largest absolute level of the branch."""
         return float(self.beta.detach().abs().max())
 
+    def squared_norm(self) -> Float[Tensor, ""]:
+        """Sum of the squared norms of all blocks."""
+        return torch.stack([block.squared_norm() for block in self.blocks]).sum()  # type: ignore[operator]
+
     def forward(
         self, inputs: Sequence[Tensor], updates: Sequence[Tensor], mask: Float[Tensor, "*node 1 1"]
     ) -> list[Tensor]:
@@ -274,9 +278,9 @@ class RelaxedBranch(nn.Module):
 
     @torch.no_grad()
     def _measure(self, update: Tensor, rows: list[int], values: list[Tensor]) -> None:
-        size = torch.linalg.vector_norm(update, dtype=torch.float32).square()
+        size = torch.linalg.vector_norm(update.float()).square()
         for row, u in zip(rows, values, strict=True):
-            self.sums[row, 2] += torch.linalg.vector_norm(u, dtype=torch.float32).square()
+            self.sums[row, 2] += torch.linalg.vector_norm(u.float()).square()
             self.sums[row, 3] += size
 
     @torch.no_grad()

@@ -14,6 +14,8 @@ from conformergen.nn.relaxation.projection import GROUPS
 
 #: Branch gradients are divided by max(beta, floor): the branch learns as if beta = 1 and can reopen.
 GRADIENT_FLOOR: Final = 1e-3
+#: Largest level at which a branch may be dropped: beyond it the network that remains is another one.
+CLOSED_BETA: Final = 1e-2
 PROBES: Final = ("grad", "mlp")
 CONSTRAINTS: Final = ("equality", "resilient")
 WEIGHTINGS: Final = ("fixed", "gradnorm")

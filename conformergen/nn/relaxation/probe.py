@@ -70,7 +70,7 @@ class SymmetryProbe(nn.Module):
         self._seen[name.split(">")[1].split()[0]] = self._flat(delta)
 
     def level(self) -> Float[Tensor, ""]:
-        """beta = tanh |h| after this step's signal; the gradient reaches u through this step alone."""
+        """Beta = tanh |h| after this step's signal; the gradient reaches u through this step alone."""
         features = self.features
         with torch.no_grad():
             rng = torch.Generator().manual_seed(int(self.counter))

@@ -36,7 +36,7 @@ def rate(settings: RelaxationSettings, total_steps: int, step: int = 0) -> float
 
 
 def next_state(h: Tensor, signal: Tensor, *, lam: float, kappa: float) -> Tensor:
-    """h <- max((1 - lam) h + lam kappa c, 0)."""
+    """H <- max((1 - lam) h + lam kappa c, 0)."""
     return ((1.0 - lam) * h + lam * kappa * signal).clamp(min=0.0)
 
 

@@ -25,6 +25,6 @@ class ResidualPathway(RelaxationMode):
 
     def objective(self, loss: Tensor, terms: StepTerms) -> Tensor:
         """Task loss and the two priors."""
-        residual = torch.stack([block.squared_norm() for branch in terms.branches for block in branch.blocks]).sum()
+        residual = torch.stack([branch.squared_norm() for branch in terms.branches]).sum()
         equivariant = torch.stack([p.square().sum() for p in terms.core]).sum()
         return loss + self.settings.rpp_residual * residual + self.settings.rpp_equivariant * equivariant
