@@ -272,7 +272,8 @@ def table(results: list[dict[str, object]]) -> str:
             apart = statistics.stdev(paired) if len(paired) > 1 else math.nan
             betas = [max((abs(b) for b in r["beta"].values()), default=0.0) for r in rows]  # type: ignore[attr-defined]
             lines.append(
-                f"| {task} | {mode} | {mean('steps'):.0f} | {mean('ms_per_step'):.1f} | {mean('test'):.5f} ({spread:.5f}) "
+                f"| {task} | {mode} | {mean('steps'):.0f} | {mean('ms_per_step'):.1f} "
+                f"| {mean('test'):.5f} ({spread:.5f}) "
                 f"| {statistics.mean(paired):+.5f} ({apart:.5f}) | {mean('test_closed'):.5f} "
                 f"| {mean('equivariance_error'):.1e} | {statistics.mean(betas):.4f} |"
             )

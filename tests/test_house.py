@@ -16,7 +16,7 @@ DOORS = ([sys.executable, "-m", "conformergen"], [sys.executable, str(ROOT / "cl
 ROOMS = {
     "datasets/readers": {"interface.py"},
     "refinement": {"interface.py", "xtb.py"},
-    "nn/relaxation": {"interface.py", "branch.py"},
+    "nn/relaxation": {"interface.py", "branch.py", "probe.py", "projection.py"},
 }
 
 

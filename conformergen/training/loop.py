@@ -202,6 +202,8 @@ class Trainer:
             self.relaxation.advance(self.branches, sums, step=self.step)
             self.optimizer.step()
             self.average.update_parameters(self.network)
+            for ours, averaged in zip(self.branches, self.averaged.branches(), strict=True):
+                averaged.beta.data.copy_(ours.beta)  # a level is a setting of the network, not a weight to average
         else:
             self.n_skipped += 1
         self.step += 1
