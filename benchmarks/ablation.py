@@ -5,7 +5,8 @@
 
 EXCERPT is a multi-conformer SDF with a SMILES property; molecules of ``--select`` are scored, K capped at ``--cap``,
 n = 2K, without refinement. Training takes the train part of the shards, validation losses their val and test parts.
-Steps follow from each variant's own measured step, so that all have the same CPU time. Runs that are finished in OUT
+Steps follow from the cost of a step of each variant, measured in turn in one process, so that all have the same CPU
+time. Runs that are finished in OUT
 are not repeated; the table and the plots are made from all of them.
 """
 
@@ -38,7 +39,8 @@ from conformergen.records import Molecule
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error, plan_batches, sample_batch
 from conformergen.training.loop import Trainer
 
-BASE = ["training.pair_budget=24000", "training.warmup=50"]
+BUDGET, TRIALS, WARM_UP = 24_000, 30, 5
+BASE = [f"training.pair_budget={BUDGET}", "training.warmup=50"]
 #: ``wide`` costs about what ``recm`` does in each step; the learning rates are the tuned-optimiser control.
 VARIANTS: dict[str, list[str]] = {
     "none": ["network.relaxation.mode=none"],
@@ -108,37 +110,46 @@ def jobs_of(molecules: list[Molecule], seeds: list[np.ndarray]) -> list[Sampling
     ]
 
 
-def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, object]:
+def make(variant: str, seed: int, steps: int) -> Trainer:
+    overrides = [*BASE, *VARIANTS[variant], f"training.steps={steps}", f"training.seed={seed}"]
+    config = load_config("small", None, overrides)
+    torch.manual_seed(seed)
+    network = make_backbone(config.network)
+    return Trainer(network, config.diffusion, config.training, relaxation=config.network.relaxation.mode, device="cpu")
+
+
+def parts(folders: list[Path], *splits: str, budget: int, conformers: int) -> TrainingSet:
+    sets = [s for split in splits for folder in folders for s in read_folder(folder, split=split) if len(s)]
+    return TrainingSet(sets, pair_budget=budget, confs_per_epoch=conformers)
+
+
+def costs(options: argparse.Namespace) -> dict[str, float]:
+    """CPU seconds of a step of each variant: medians over turns, so that a busy machine is busy for all."""
+    path = options.out / "costs.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    data = parts(options.data, "train", budget=BUDGET, conformers=10)
+    trainers = {variant: (make(variant, 0, 10_000), data.stream(0, 0, 0)) for variant in VARIANTS}
+    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for _ in range(TRIALS):
+        for variant, (trainer, batches) in trainers.items():
+            began = time.process_time()
+            trainer.train_step(data, batches)
+            seconds[variant].append(time.process_time() - began)
+    cost = {variant: statistics.median(values[WARM_UP:]) for variant, values in seconds.items()}
+    path.write_text(json.dumps(cost, indent=1) + "\n")
+    return cost
+
+
+def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dict[str, object]:
     """Train and score one network."""
     path = options.out / f"{variant.replace(' ', '_').replace(',', '')}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text())
     torch.set_num_threads(1)
-    budget = {"pair_budget": 24_000, "confs_per_epoch": 10}
-    parts = {
-        split: [s for folder in options.data for s in read_folder(folder, split=split) if len(s)]
-        for split in ("train", "val", "test")
-    }
-    data = TrainingSet(parts["train"], **budget)
-    held_out = TrainingSet(parts["val"] + parts["test"], pair_budget=100_000, confs_per_epoch=8)
-
-    def make(steps: int) -> Trainer:
-        overrides = [*BASE, *VARIANTS[variant], f"training.steps={steps}", f"training.seed={seed}"]
-        config = load_config("small", None, overrides)
-        torch.manual_seed(seed)
-        network = make_backbone(config.network)
-        mode = config.network.relaxation.mode
-        return Trainer(network, config.diffusion, config.training, relaxation=mode, device="cpu")
-
-    trial = make(10_000)
-    batches = data.stream(seed, 0, 0)
-    costs = []
-    for _ in range(18):
-        began = time.process_time()
-        trial.train_step(data, batches)
-        costs.append(time.process_time() - began)
-    steps = max(50, int(options.seconds / statistics.mean(costs[3:])))
-    trainer = make(steps)
+    data = parts(options.data, "train", budget=BUDGET, conformers=10)
+    held_out = parts(options.data, "val", "test", budget=100_000, conformers=8)
+    trainer = make(variant, seed, steps)
     batches = data.stream(seed, 0, 0)
     betas: list[list[float]] = []
     began = time.process_time()
@@ -192,10 +203,9 @@ def interval(results: list[dict], variant: str, key: str) -> str:
     return f"{np.nanmean(difference):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def tables(results: list[dict], seeds: dict[str, list[float]]) -> str:
+def tables(results: list[dict], seeds: dict[str, list[float]], cost: dict[str, float]) -> str:
     """Two Markdown tables: training, and scores."""
     base = numbers(results, "none", "val_closed")
-    cost = statistics.mean(numbers(results, "none", "seconds_per_step").values())
     lines = [
         "| variant | seeds | steps | step over `none` | parameters trained / scored | validation loss at beta = 0 (sd) "
         "| as trained | less `none`, paired (sd) | equivariance error of the sampler, Å | max beta before closing |",
@@ -217,7 +227,7 @@ def tables(results: list[dict], seeds: dict[str, list[float]]) -> str:
         def spread(values: list[float]) -> str:
             return f"{statistics.stdev(values):.4f}" if len(values) > 1 else "–"
 
-        step = statistics.mean(numbers(results, variant, "seconds_per_step").values()) / cost
+        step = cost[variant] / cost["none"]
         errors = numbers(results, variant, "equivariance_error").values()
         betas = statistics.mean(max((abs(b) for b in r["beta"].values()), default=0.0) for r in rows)
         lines.append(
@@ -277,12 +287,14 @@ def main() -> None:
     own = options.out / "seeds.json"
     if not own.is_file():
         own.write_text(json.dumps(scored.score(scored.seeds)))
+    torch.set_num_threads(1)
+    cost = costs(options)
     jobs = [(v, s) for s in range(options.seeds) for v in options.variants]
     with ProcessPoolExecutor(options.workers) as pool:
-        for future in [pool.submit(run, options, v, s) for v, s in jobs]:
+        for future in [pool.submit(run, options, v, s, int(options.seconds / cost[v])) for v, s in jobs]:
             future.result()
     results = [json.loads(p.read_text()) for p in sorted(options.out.glob("*-[0-9]*.json"))]
-    text = tables(results, json.loads(own.read_text()))
+    text = tables(results, json.loads(own.read_text()), cost)
     (options.out / "table.md").write_text(text + "\n")
     plot(results, options.out / "traces.svg")
     print(text)

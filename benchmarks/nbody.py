@@ -5,8 +5,11 @@ python benchmarks/nbody.py -o runs/nbody [--seconds 60] [--seeds 3] [--modes non
 The system of Kipf et al. 2018 (arXiv 1802.04687) as used by Satorras, Hoogeboom, Welling 2021 (arXiv 2102.09844):
 5 particles of charge +-1, positions N(0, 1), velocities of norm .5, Coulomb forces clipped at .1/dt, leapfrog with
 dt = .001; from step 3,000 (the frame 30 of one in a hundred) predict the positions 1,000 steps later. 3,000
-training systems, 1,000 to validate, 1,000 to test. Gravity is a constant acceleration along -z. The network is the
-package's own layers. Runs that are finished in OUT are not repeated.
+training systems, 1,000 to validate, 1,000 to test. Gravity is a constant acceleration along -z from step 3,000 on
+(earlier, the mean velocity would tell its direction, and an equivariant network could read it there). The network is
+the package's own layers.
+Steps follow from the cost of a step of each mode, measured in turn in one process.
+ Runs that are finished in OUT are not repeated.
 """
 
 import argparse
@@ -31,7 +34,8 @@ from conformergen.nn.relaxation import RELAXATION_MODES, RelaxedBranch, StepTerm
 
 PARTICLES, STEP, FIRST, AHEAD = 5, 1e-3, 3000, 1000
 SYSTEMS = {"train": 3000, "val": 1000, "test": 1000}
-TASKS = {"charged": 0.0, "gravity": 0.2}
+TASKS = {"charged": 0.0, "gravity": 0.3}
+TRIALS, WARM_UP = 40, 5
 BATCH, RATE, N_RADIAL = 100, 1e-3, 12
 
 
@@ -46,17 +50,17 @@ def simulate(count: int, gravity: float, seed: int) -> dict[str, np.ndarray]:
     field = np.array([0.0, 0.0, -gravity])
     limit = 0.1 / STEP
 
-    def acceleration(x: np.ndarray) -> np.ndarray:
+    def acceleration(x: np.ndarray, step: int) -> np.ndarray:
         difference = x[:, :, None] - x[:, None]
         squared = (difference**2).sum(-1) + np.eye(PARTICLES)
         force = (products / squared**1.5 * (1 - np.eye(PARTICLES)))[..., None] * difference
-        return np.clip(force.sum(2), -limit, limit) + field
+        return np.clip(force.sum(2), -limit, limit) + (field if step >= FIRST else 0.0)
 
     first: dict[str, np.ndarray] = {}
-    v += 0.5 * STEP * acceleration(x)
+    v += 0.5 * STEP * acceleration(x, 0)
     for step in range(1, FIRST + AHEAD + 1):
         x += STEP * v
-        v += STEP * acceleration(x)
+        v += STEP * acceleration(x, step)
         if step == FIRST:
             first = {"x": x.copy(), "v": v.copy()}
     arrays = {"charges": charges, **first, "y": x}
@@ -148,8 +152,29 @@ def error(network: ParticleNetwork, part: dict[str, Tensor]) -> float:
         return float((network(part) - part["y"]).square().mean())
 
 
-def run(out: Path, task: str, mode: str, seed: int, seconds: float) -> dict[str, object]:
-    """Train one network for a CPU budget; the number of steps comes from its own measured step."""
+def costs(out: Path, modes: list[str]) -> dict[str, float]:
+    """CPU seconds of a step of each mode: medians over turns, so that a busy machine is busy for all."""
+    path = out / "costs.json"
+    known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    if not set(modes) <= set(known):
+        data = dataset(out, "charged")["train"]
+        steppers = {
+            mode: Stepper(ParticleNetwork(settings_of(mode, "charged")), data, steps=1000, seed=0, augment=True)
+            for mode in modes
+        }
+        seconds: dict[str, list[float]] = {mode: [] for mode in modes}
+        for _ in range(TRIALS):
+            for mode, stepper in steppers.items():
+                began = time.process_time()
+                stepper()
+                seconds[mode].append(time.process_time() - began)
+        known = {mode: statistics.median(values[WARM_UP:]) for mode, values in seconds.items()}
+        path.write_text(json.dumps(known, indent=1) + "\n")
+    return known
+
+
+def run(out: Path, task: str, mode: str, seed: int, steps: int) -> dict[str, object]:
+    """Train and test one network."""
     path = out / f"{task}-{mode}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text())
@@ -158,20 +183,9 @@ def run(out: Path, task: str, mode: str, seed: int, seconds: float) -> dict[str,
     # In the field z is known: rotating the data would hide what is to be learnt.
     augment = task == "charged"
 
-    def make(steps: int) -> tuple[ParticleNetwork, "Stepper"]:
-        torch.manual_seed(seed)
-        network = ParticleNetwork(settings_of(mode, task))
-        return network, Stepper(network, data["train"], steps=steps, seed=seed, augment=augment)
-
-    _, trial = make(1000)
-    for _ in range(5):
-        trial()
-    began = time.process_time()
-    for _ in range(30):
-        trial()
-    cost = (time.process_time() - began) / 30
-    steps = max(50, int(seconds / cost))
-    network, stepper = make(steps)
+    torch.manual_seed(seed)
+    network = ParticleNetwork(settings_of(mode, task))
+    stepper = Stepper(network, data["train"], steps=steps, seed=seed, augment=augment)
     began = time.process_time()
     for _ in range(steps):
         stepper()
@@ -294,9 +308,11 @@ def main() -> None:
     options = parser.parse_args()
     for task in options.tasks:
         dataset(options.out, task)
+    torch.set_num_threads(1)
+    cost = costs(options.out, options.modes)
     jobs = [(t, m, s) for s in range(options.seeds) for t in options.tasks for m in options.modes]
     with ProcessPoolExecutor(options.workers) as pool:
-        futures = [pool.submit(run, options.out, t, m, s, options.seconds) for t, m, s in jobs]
+        futures = [pool.submit(run, options.out, t, m, s, int(options.seconds / cost[m])) for t, m, s in jobs]
         results = [future.result() for future in futures]
     text = table(results)
     (options.out / "table.md").write_text(text + "\n")

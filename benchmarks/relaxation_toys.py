@@ -352,7 +352,7 @@ def main() -> None:
     )
     scalars = ["8x0e", "8x1o"]
     for broken in ((0, 1), (1, 0), (1, 1)):
-        results = [blocks(scalars, broken, hard(rank=4, h0=0.2), seed=s) for s in seeds]
+        results = [blocks(scalars, broken, hard(rank=8, h0=0.2), seed=s) for s in seeds]
         record(f"B1 {broken}", dict(zip(results[0].names, levels(results), strict=True)))
     four = ["4x0e", "4x0o", "4x1o", "4x1e"]
     for group in ("o3", "so3"):

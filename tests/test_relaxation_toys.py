@@ -53,7 +53,7 @@ def test_deep_network_sees_deformed_inputs_unless_rotated():
 
 @pytest.mark.parametrize("broken", [(0, 1), (1, 0), (1, 1)])
 def test_only_the_broken_block_opens(broken):
-    result = toys.blocks(["8x0e", "8x1o"], broken, toys.fast(rank=4), **FAST)
+    result = toys.blocks(["8x0e", "8x1o"], broken, toys.fast(rank=8), **FAST)
     name = f"{('0e', '1o')[broken[0]]}>{('0e', '1o')[broken[1]]}"
     levels = dict(zip(result.names, result.beta(200), strict=True))
     assert levels.pop(name) > 0.2

@@ -53,65 +53,86 @@ class BranchForm:
 
 
 class LinearBlock(nn.Module):
-    """W of one (input irrep > output irrep) block; (..., 2l+1, mul_in) to (..., 2l'+1, mul_out)."""
+    """W of one (input irrep > output irrep) block; (..., 2l+1, mul_in) to (..., 2l'+1, mul_out).
+
+    Three parametrisations, none of which forms W unless it is dense:
+
+    * rank 0: a dense W, less T (x) 1 where l is the same;
+    * different l: W = A B;
+    * the same l: W = sum_r a_r (x) S_r (x) b_r with one (2l+1, 2l+1) matrix S_r for each component. Taking the trace
+      out of S_r takes the Haar mean out of W, at no cost that grows with the number of nodes.
+    """
 
     def __init__(self, source: o3.Irreps, target: o3.Irreps, *, rank: int, form: BranchForm | None = None) -> None:
         super().__init__()
         form = form or BranchForm()
         (self.mul_in, ir_in), (self.mul_out, ir_out) = source[0], target[0]
         self.d_in, self.d_out = ir_in.dim, ir_out.dim
-        self.unit = form.kind == "unit"
-        self.projects = form.kind != "raw" and is_coupled(ir_in, ir_out, "so3")
-        if is_coupled(ir_in, ir_out, "so3") and self.d_in == 1:
+        self.same_l = is_coupled(ir_in, ir_out, "so3")
+        if self.same_l and self.d_in == 1:
             raise ValueError("the complement of a scalar-to-scalar block is empty")
+        self.unit, self.projects = form.kind == "unit", form.kind != "raw" and self.same_l
         self.name = f"{ir_in}>{ir_out}"
-        fan_in = self.d_in * self.mul_in
         self.dense = rank == 0
-        if self.dense:
-            self.w = nn.Parameter(torch.randn(self.d_out * self.mul_out, fan_in) / fan_in**0.5 * form.weight_scale)
-        else:
-            self.a = nn.Parameter(torch.randn(rank, self.d_out, self.mul_out) / rank**0.5 * form.weight_scale)
-            self.b = nn.Parameter(torch.randn(rank, self.d_in, self.mul_in) / fan_in**0.5)
+        fan_in = self.d_in * self.mul_in
+        size = form.weight_scale
 
-    def equivariant_part(self) -> Float[Tensor, "out in"]:
-        """T of the Haar mean P(W) = T (x) 1."""
-        if self.dense:
-            return torch.einsum("aiaj->ij", self.w.view(self.d_out, self.mul_out, self.d_in, self.mul_in)) / self.d_in
-        return torch.einsum("rao,rai->oi", self.a, self.b) / self.d_in
+        def normal(*shape: int, variance: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape) * variance**0.5)
 
-    def squared_norm(self, removed: Float[Tensor, "out in"] | None = None) -> Float[Tensor, ""]:
-        """Squared Frobenius norm of the block, from r x r Gram matrices; ``removed`` is T where it is known."""
         if self.dense:
-            norm = self.w.square().sum()
+            self.w = normal(self.d_out * self.mul_out, fan_in, variance=size**2 / fan_in)
+        elif self.same_l:
+            self.a = normal(rank, self.mul_out, variance=size**2 / rank)
+            self.s = normal(rank, self.d_in, self.d_in, variance=1 / self.d_in)
+            self.b = normal(rank, self.mul_in, variance=1 / self.mul_in)
         else:
-            a, b = self.a.flatten(1), self.b.flatten(1)
-            norm = ((a @ a.T) * (b @ b.T)).sum()
+            self.a = normal(rank, self.d_out * self.mul_out, variance=size**2 / rank)
+            self.b = normal(rank, fan_in, variance=1 / fan_in)
+
+    def _weight(self) -> Float[Tensor, "out in"]:
+        """Dense W after projection; only for rank 0."""
         if not self.projects:
-            return norm
-        return norm - self.d_in * (self.equivariant_part() if removed is None else removed).square().sum()
+            return self.w
+        parts = self.w.view(self.d_out, self.mul_out, self.d_in, self.mul_in)
+        mean = torch.einsum("aiaj->ij", parts) / self.d_in
+        return self.w - torch.kron(torch.eye(self.d_in, dtype=self.w.dtype, device=self.w.device), mean)
+
+    def _turns(self) -> Float[Tensor, "rank d d"]:
+        """S_r after projection; only for factors of one l."""
+        if not self.projects:
+            return self.s
+        trace = self.s.diagonal(dim1=-2, dim2=-1).mean(-1)
+        return self.s - trace[:, None, None] * torch.eye(self.d_in, dtype=self.s.dtype, device=self.s.device)
+
+    def squared_norm(self) -> Float[Tensor, ""]:
+        """Squared Frobenius norm of the block, from rank x rank Gram matrices."""
+        if self.dense:
+            return self._weight().square().sum()
+        gram = (self.a @ self.a.T) * (self.b @ self.b.T)
+        if self.same_l:
+            turns = self._turns().flatten(1)
+            gram = gram * (turns @ turns.T)
+        return gram.sum()
 
     def matrix(self) -> Float[Tensor, "out in"]:
         """The block as a dense matrix, rows and columns flattened as (2l+1, channel)."""
-        w = self.w if self.dense else self.a.flatten(1).T @ self.b.flatten(1)
-        if self.projects:
-            w = w - torch.kron(torch.eye(self.d_in, dtype=w.dtype), self.equivariant_part())
-        return w * self._gain(None) if self.unit else w
-
-    def _gain(self, removed: Float[Tensor, "out in"] | None) -> Float[Tensor, ""]:
-        """Factor that gives the block unit gain."""
-        return (self.d_out * self.mul_out / self.squared_norm(removed).clamp(min=TINY)).sqrt()
+        columns = torch.eye(self.d_in * self.mul_in, dtype=next(self.parameters()).dtype)
+        return self(columns.unflatten(-1, (self.d_in, self.mul_in))).flatten(1).T
 
     def forward(self, z: Float[Tensor, "*node d_in mul_in"]) -> Float[Tensor, "*node d_out mul_out"]:
         """Apply the block."""
-        removed = self.equivariant_part() if self.projects else None
-        gain = self._gain(removed) if self.unit else 1.0
-        flat = z.flatten(-2)
-        if self.dense:
-            out = flat @ (self.w * gain).T
+        gain = 1.0
+        if self.unit:
+            gain = (self.d_out * self.mul_out / self.squared_norm().clamp(min=TINY)).sqrt()
+        if self.same_l and not self.dense:
+            turned = torch.einsum("rac,ro->crao", self._turns(), self.a * gain)
+            out = (z @ self.b.T).flatten(-2) @ turned.flatten(2).flatten(0, 1)
+        elif self.dense:
+            out = z.flatten(-2) @ (self._weight() * gain).T
         else:
-            out = (flat @ self.b.flatten(1).T) @ (self.a.flatten(1) * gain)
-        out = out.unflatten(-1, (self.d_out, self.mul_out))
-        return out if removed is None else out - z @ (removed * gain).T
+            out = (z.flatten(-2) @ self.b.T) @ (self.a * gain)
+        return out.unflatten(-1, (self.d_out, self.mul_out))
 
 
 class ParityBlock(nn.Module):
