@@ -203,9 +203,11 @@ def test_exact_export_or_refusal(shard_folder, tiny_config, tmp_path, mode):
             export(str(run), tmp_path / "exact", exact=True)
         facts = export(str(run), tmp_path / "kept", exact=False)
         assert not facts["equivariant"]
+        assert facts["equivariance_error_exported"] == facts["equivariance_error_trained"] > 1e-5
         assert load_model(tmp_path / "kept").network.branches()
         return
-    export(str(run), tmp_path / "exact", exact=True)
+    facts = export(str(run), tmp_path / "exact", exact=True)
+    assert facts["equivariance_error_exported"] < 1e-5
     model = load_model(tmp_path / "exact")
     assert not model.network.branches()
     assert json.loads((tmp_path / "exact" / "settings.json").read_text())["trained_with"] == mode

@@ -97,7 +97,8 @@ class _Report:
     def __call__(self, line: "LogLine") -> None:
         self._advance(line.step - self._step)
         self._step = line.step
-        text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} max beta {line.max_beta:.4f}"
+        text = f"step {line.step} loss {line.loss:.4f} lr {line.learning_rate:.2e} "
+        text += f"beta by layer {' '.join(f'{b:.4f}' for b in line.layer_betas) or 'none'}"
         if line.val_loss is not None:
             text += f" val {line.val_loss:.4f} (relaxed {line.val_loss_relaxed:.4f})"
         if line.equivariance_error is not None:

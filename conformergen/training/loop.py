@@ -75,8 +75,9 @@ class TrainingSettings:
 class LogLine:
     """What one log line holds.
 
-    ``val_loss`` is of the averaged weights at beta = 0, ``val_loss_relaxed`` at the levels as they are;
-    ``equivariance_error`` is the sampler's, Å, at the levels as they are.
+    ``max_beta`` and ``layer_betas`` are largest absolute levels; ``val_loss`` is of the averaged weights at beta = 0,
+    ``val_loss_relaxed`` at the levels as they are; ``equivariance_error`` is the sampler's, Å, at the levels as they
+    are.
     """
 
     step: int
@@ -86,6 +87,7 @@ class LogLine:
     max_beta: float
     seconds: float
     val_loss: float | None = None
+    layer_betas: tuple[float, ...] = ()
     val_loss_relaxed: float | None = None
     equivariance_error: float | None = None
 
@@ -335,6 +337,7 @@ def train_loop(
                     learning_rate=trainer.learning_rate(),
                     gradient_norm=float(norm),
                     max_beta=trainer.max_beta(),
+                    layer_betas=tuple(b.max_level for b in trainer.branches),
                     seconds=time.monotonic() - began,
                     val_loss=val_loss if validating else None,
                     val_loss_relaxed=relaxed,

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from conformergen.checkpoint import exact_state, load_model, model_files, write_checkpoint
+from conformergen.chem import embed, molecule_from_smiles
 from conformergen.config import RunConfig, from_mapping
 from conformergen.errors import InputError
+from conformergen.nn import Backbone
 from conformergen.nn.relaxation import CLOSED_BETA
+from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
+
+#: Propranolol: what the equivariance of a model is measured on.
+_EXAMPLE: Final = "CC(C)NC[C@H](O)COc1cccc2ccccc12"
 
 
 def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict[str, Any]:
@@ -26,6 +32,7 @@ def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict
     max_beta = max((b.max_level for b in branches), default=0.0)
     network = model.network
     n_trained = sum(p.numel() for p in network.parameters())
+    error = _equivariance_error(network, config)
     if exact and branches:
         if max_beta > CLOSED_BETA:
             raise InputError(
@@ -47,6 +54,17 @@ def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict
         "max_beta": max_beta,
         "parameters_trained": n_trained,
         "parameters_exported": sum(p.numel() for p in network.parameters()),
+        "equivariance_error_trained": error,
+        "equivariance_error_exported": _equivariance_error(network, config),
         "equivariant": extra["equivariant"],
         "torch": torch.__version__,
     }
+
+
+def _equivariance_error(network: Backbone, config: RunConfig) -> float:
+    """Of the sampler on two conformers of one drug, Å."""
+    molecule = molecule_from_smiles(_EXAMPLE)
+    jobs = [
+        SamplingJob(molecule=molecule, conformer=i, seed_positions=p) for i, p in enumerate(embed(molecule, 2, seed=0))
+    ]
+    return equivariance_error(network, config.diffusion, jobs, SamplingSettings(), seed=0)

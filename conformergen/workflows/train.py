@@ -308,7 +308,7 @@ class _Logs:
 
     def write(self, line: LogLine) -> None:
         """Append one line to each log."""
-        values = asdict(line)
+        values = asdict(line) | {"layer_betas": " ".join(f"{b:.6g}" for b in line.layer_betas)}
         csv.writer(self._metrics).writerow(["" if v is None else v for v in values.values()])
         writer = csv.writer(self._relaxation)
         for layer, branch in enumerate(self._trainer.branches):
@@ -320,7 +320,7 @@ class _Logs:
         self._relaxation.flush()
         if self._board is not None:
             for key, value in values.items():
-                if key != "step" and value is not None:
+                if key != "step" and isinstance(value, float):
                     self._board.add_scalar(key, value, line.step)
 
 

@@ -98,7 +98,7 @@ def write_training_report(run: Path) -> None:
 
 
 def _page(name: str, last: dict[str, str], images: dict[str, bytes], config: dict[str, Any]) -> str:
-    shown = {key.replace("_", " "): float(value) for key, value in last.items() if value}
+    shown = {key.replace("_", " "): float(value) for key, value in last.items() if value and key != "layer_betas"}
     cells = "".join(f"<tr><td>{key}</td><td>{value:.4g}</td></tr>" for key, value in shown.items())
     pictures = "".join(
         f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
