@@ -72,19 +72,28 @@ def reference(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of finished ensembles and the shard.")],
     level: Annotated[str, typer.Option(help="gfn2-xtb, or gfn-ff as the cheap option.")] = "gfn2-xtb",
     ewin: Annotated[float, typer.Option(help="Energy window of the result, kcal/mol.")] = 6.0,
+    engine: Annotated[str, typer.Option(help="xtb (program), tblite (library: MMFF94s for GFN-FF), or auto.")] = "auto",
+    format: Annotated[
+        list[str] | None, typer.Option(help="Also write sdf or rdkit-folder (GEOM's layout), beside the shard.")
+    ] = None,
     lean: Annotated[bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run; finished molecules are always taken as they are.")
+    ] = False,
     seed: Seed = 0,
     jobs: Jobs = 1,
     dry_run: DryRun = False,
 ) -> None:
-    """Make complete GFN2-xTB ensembles with the xtb program; the same command resumes an interrupted run."""
+    """Make complete GFN2-xTB ensembles; the same command, with or without --resume, goes on where it stopped."""
+    del resume
     from conformergen.datasets.inputs import read_inputs
     from conformergen.workflows.make_reference import make_reference
     from conformergen.workflows.reference import ReferenceSettings
 
     records = list(read_inputs(source))
-    settings = ReferenceSettings.lean(level=level, ewin=ewin) if lean else ReferenceSettings(level=level, ewin=ewin)
+    make = ReferenceSettings.lean if lean else ReferenceSettings
+    settings = make(level=level, ewin=ewin, engine=engine)
     if dry_run:
         say_json({"requested": len(records)})
         return
@@ -95,6 +104,7 @@ def reference(
             settings,
             seed=seed,
             split=split,
+            formats=tuple(format or ()),
             jobs=jobs,
             on_failure=lambda f: say(f"{f.name}: {f.reason}: {f.message}"),
             progress=advance,

@@ -79,3 +79,20 @@ def unique_conformers(
         if limit is not None and len(kept) == limit:
             break
     return kept
+
+
+def farthest_first(
+    positions: Float[np.ndarray, "conf atom 3"], permutations: Int[np.ndarray, "automorphism atom"], n: int
+) -> Int[np.ndarray, " picked"]:
+    """The first conformer, then each time the one farthest (symmetry-aware RMSD) from those picked.
+
+    Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; indices in the order of picking, at most ``n``.
+    """
+    picked = [0]
+    distance, _ = rmsd_matrix(positions[:1], positions, permutations)
+    nearest = distance[0]
+    while len(picked) < min(n, len(positions)):
+        picked.append(int(nearest.argmax()))
+        distance, _ = rmsd_matrix(positions[picked[-1:]], positions, permutations)
+        nearest = np.minimum(nearest, distance[0])
+    return np.array(picked, dtype=np.int64)

@@ -9,27 +9,39 @@ from typing import Final
 import numpy as np
 from rdkit import Chem
 
-from conformergen.chem import EmbedSettings, embed, mol_with_conformers
+from conformergen.chem import EmbedSettings, automorphisms, embed, heavy_atoms, mol_with_conformers, to_mol
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
+from conformergen.geometry.duplicates import farthest_first
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet, Failure, Molecule
 from conformergen.refinement import REFINERS
+from conformergen.refinement.engines import choose_engine
 from conformergen.units import GAS_CONSTANT, ROOM_TEMPERATURE
 from conformergen.workflows.isomers import STEREO_POLICIES, isomers
 from conformergen.workflows.outputs import Provenance, Writer
 from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.reference import ReferenceSettings, reference_ensemble
 
 #: Molecules that go through seeds, network and refinement together.
 _BLOCK: Final = 64
 #: Seconds of wall time for the seeds or the refinement of one molecule.
 _TIMEOUT: Final = 600.0
+#: The same for a search of minima.
+_SEARCH_TIMEOUT: Final = 4 * 3600.0
+#: Window above the lowest minimum, kcal/mol, and number of minima kept of a search.
+_SEARCH_WINDOW: Final = 14.0
+_MAX_MINIMA: Final = 1000
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 #: Baselines that need no model: whether their ETKDGv3 conformers are MMFF94s-minimised.
 BASELINES: Final[Mapping[str, bool]] = {"etkdg": False, "etkdg+mmff94s": True}
-METHODS: Final = ("model", *BASELINES)
+#: GFN-FF minima from metadynamics, stages 1 to 6 of ``reference``: tens of CPU seconds for each molecule.
+SEARCH: Final = "gfnff"
+METHODS: Final = ("model", *BASELINES, SEARCH)
+#: Which minima of a search are emitted: the lowest, or the lowest and then each the farthest from those before it.
+SELECTIONS: Final = ("lowest", "diverse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,7 @@ class GenerateSettings:
         checkpoint: Name or path of the model.
         sampler: Entry of ``sampling.SAMPLERS``.
         steps: Integration steps.
+        select: Entry of ``SELECTIONS``, for methods that find more than ``n``.
         seed: Of everything random.
         refine: Entry of ``REFINERS``, applied after sampling.
         max_refine_steps: Iterations of the refiner at most.
@@ -58,6 +71,7 @@ class GenerateSettings:
     checkpoint: str = "default"
     sampler: str = "euler"
     steps: int = 5
+    select: str = "lowest"
     seed: int = 0
     refine: str = "none"
     max_refine_steps: int = 500
@@ -67,7 +81,12 @@ class GenerateSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (("method", METHODS), ("refine", tuple(REFINERS)), ("stereo", STEREO_POLICIES)):
+        for name, known in (
+            ("method", METHODS),
+            ("select", SELECTIONS),
+            ("refine", tuple(REFINERS)),
+            ("stereo", STEREO_POLICIES),
+        ):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.n < 1 or self.per_reference < 0 or self.steps < 1 or self.max_atoms < 1:
@@ -114,17 +133,48 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, mmff94s: b
     Raises:
         MoleculeError: With the reason why there is no seed.
     """
+
+    def seeds(molecule: Molecule, n: int) -> ConformerSet:
+        positions = embed(molecule, n, seed=settings.seed, settings=EmbedSettings(mmff94s=mmff94s))
+        return ConformerSet(molecule=molecule, positions=positions)
+
+    return _prepare(record, settings, seeds)
+
+
+def search_minima(record: InputRecord, *, settings: GenerateSettings) -> Seeded:
+    """GFN-FF minima of one input, within 14 kcal/mol of the lowest; fewer than n where there are no more.
+
+    Raises:
+        MoleculeError: With the reason why there is none.
+    """
+
+    def minima(molecule: Molecule, n: int) -> ConformerSet:
+        search = ReferenceSettings(level="gfn-ff", engine="xtb", ewin=_SEARCH_WINDOW, max_final=_MAX_MINIMA)
+        found = reference_ensemble(molecule, search, seed=settings.seed).conformers
+        picked = np.arange(min(n, len(found)))
+        if settings.select == "diverse":
+            mol = to_mol(molecule)
+            heavy = heavy_atoms(mol)
+            permutations, _ = automorphisms(mol, scoring=True, max_matches=512)
+            picked = farthest_first(found.positions[:, heavy], permutations, n)
+        assert found.energies is not None
+        return replace(
+            ConformerSet(molecule=molecule, positions=found.positions[picked]),
+            energies=found.energies[picked],
+            energy_method="gfn-ff",
+        )
+
+    return _prepare(record, settings, minima)
+
+
+def _prepare(record: InputRecord, settings: GenerateSettings, make: Callable[[Molecule, int], ConformerSet]) -> Seeded:
     if not record.smiles:
         raise MoleculeError("parse", "unreadable input record")
     n = settings.per_reference * record.n_references if settings.per_reference and record.n_references else settings.n
     species = isomers(
         record.smiles, record.name, policy=settings.stereo, seed=settings.seed, max_atoms=settings.max_atoms
     )
-    sets = []
-    for molecule in species:
-        seeds = embed(molecule, n, seed=settings.seed, settings=EmbedSettings(mmff94s=mmff94s))
-        sets.append(ConformerSet(molecule=molecule, positions=seeds))
-    return Seeded(record=record, sets=sets, n=n)
+    return Seeded(record=record, sets=[make(molecule, n) for molecule in species], n=n)
 
 
 def refine_set(conformers: ConformerSet, *, settings: GenerateSettings) -> ConformerSet:
@@ -241,25 +291,30 @@ def generate_stream(
         DataError: For a damaged checkpoint.
     """
     sampler = _ModelSampler(settings) if settings.method == "model" else None
-    mmff94s = sampler.model.seeds_mmff94s if sampler else BASELINES[settings.method]
     label = settings.method if sampler is None else f"{sampler.model.name}:{sampler.model.digest[:12]}"
     provenance = Provenance(seed=settings.seed, model=label)
     jobs = resolve_jobs(settings.jobs)
     books = _Books()
-    seeding = partial(prepare_seeds, settings=settings, mmff94s=mmff94s)
+    seeding: Callable[[InputRecord], Seeded]
+    if settings.method == SEARCH:
+        choose_engine("xtb")
+        seeding, timeout = partial(search_minima, settings=settings), _SEARCH_TIMEOUT
+    else:
+        mmff94s = sampler.model.seeds_mmff94s if sampler else BASELINES[settings.method]
+        seeding, timeout = partial(prepare_seeds, settings=settings, mmff94s=mmff94s), _TIMEOUT
     refining = partial(refine_set, settings=settings)
     stream = iter(records)
     while block := list(itertools.islice(stream, _BLOCK)):
         books.add(requested=len(block))
         seeded: list[Seeded] = []
-        for record, result in zip(block, map_molecules(seeding, block, jobs=jobs, timeout=_TIMEOUT), strict=True):
+        for record, result in zip(block, map_molecules(seeding, block, jobs=jobs, timeout=timeout), strict=True):
             if isinstance(result, MoleculeError):
                 on_failure(books.fail(record, result))
                 progress(1)
             else:
                 seeded.append(result)
         flat = [(s, item.n) for item in seeded for s in item.sets]
-        sets = [s for s, _ in flat] if sampler is None else sampler(flat, books)
+        sets = [with_weights(s) for s, _ in flat] if sampler is None else sampler(flat, books)
         refined = (
             list(sets)
             if settings.refine == "none"
@@ -319,10 +374,10 @@ def generate(
         molecule: SMILES, or an RDKit molecule (its stereo labels count, its conformers do not).
         n: Conformers.
         checkpoint: Name of a shipped model, or a folder.
-        method: ``model``, ``etkdg`` or ``etkdg+mmff94s``.
+        method: ``model``, ``etkdg``, ``etkdg+mmff94s``, or ``gfnff`` (GFN-FF minima by metadynamics; needs xtb).
         steps: Network evaluations of the default sampler.
         seed: Same seed, same conformers.
-        refine: ``none``, ``mmff94s`` or ``gfn2-xtb``.
+        refine: ``none``, ``mmff94s``, ``gfn-ff`` or ``gfn2-xtb``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:

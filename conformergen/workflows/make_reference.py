@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +17,12 @@ from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.datasets.shards import ShardEntry, write_json, write_shard
 from conformergen.datasets.splits import make_splitter
-from conformergen.errors import MoleculeError
+from conformergen.errors import InputError, MoleculeError
 from conformergen.records import ConformerSet, Failure
-from conformergen.refinement import xtb
+from conformergen.refinement.engines import choose_engine
+from conformergen.workflows.geom_folder import GeomFolderWriter
 from conformergen.workflows.isomers import choose_isomer
+from conformergen.workflows.outputs import Provenance, SdfWriter, Writer
 from conformergen.workflows.pool import map_molecules, resolve_jobs
 from conformergen.workflows.preprocess import PreprocessSummary, summarise_units, write_manifest
 from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
@@ -29,6 +31,11 @@ from conformergen.workflows.reference import ReferenceResult, ReferenceSettings,
 UNITS: Final = "units"
 #: Counts, CPU seconds and truncations of each molecule.
 BOOKS: Final = "books.json"
+#: What can be written beside the shard.
+FORMATS: Final[dict[str, Callable[[Path], Writer]]] = {
+    "sdf": lambda out: SdfWriter(out / "ensembles.sdf.gz"),
+    "rdkit-folder": lambda out: GeomFolderWriter(out / "rdkit_folder"),
+}
 #: Seconds of wall time for one molecule.
 _TIMEOUT: Final = 4 * 3600.0
 
@@ -112,13 +119,26 @@ def _finish(path: Path, *, seeds: SeedSettings, seed: int) -> tuple[ConformerSet
     return with_seeds(conformers, seeds, seed=seed), books
 
 
-def make_reference(
+def _export(out: Path, name: str, entries: list[ShardEntry], settings: ReferenceSettings, seed: int) -> None:
+    """Write the finished ensembles in another format."""
+    writer = FORMATS[name](out)
+    try:
+        for entry in entries:
+            writer.write(entry.conformers, Provenance(seed=seed, model=f"{settings.level} by {settings.engine}"))
+        writer.close()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def make_reference(  # noqa: PLR0913  one argument for each option of the command
     records: list[InputRecord],
     out: Path,
     settings: ReferenceSettings,
     *,
     seed: int = 0,
     split: str = "train",
+    formats: tuple[str, ...] = (),
     jobs: int = 1,
     on_failure: Callable[[Failure], None] = lambda failure: None,
     progress: Callable[[int], None] = lambda n: None,
@@ -127,10 +147,25 @@ def make_reference(
 
     A run that is stopped goes on where it was: finished molecules are files in ``out/units``.
 
+    Args:
+        records: Species to work on.
+        out: Folder of units, shard, manifest and books.
+        settings: Depth of the search.
+        seed: Of everything random.
+        split: Name of a splitter, or a split file.
+        formats: Entries of ``FORMATS``, written beside the shard.
+        jobs: Worker processes; 0 for all cores.
+        on_failure: Receives each failed species.
+        progress: Called with 1 for each species.
+
     Raises:
-        InputError: Where ``xtb`` is missing, or for an unusable split.
+        InputError: Where no engine is installed, or for an unusable split or format.
     """
-    xtb.require()
+    settings = replace(settings, engine=choose_engine(settings.engine))
+    if settings.level == "gfn-ff" and settings.engine != "xtb":
+        raise InputError("--level gfn-ff needs the xtb program")
+    if unknown := set(formats) - set(FORMATS):
+        raise InputError(f"--format {', '.join(unknown)} is not one of {', '.join(FORMATS)}")
     splitter = make_splitter(split)
     units = out / UNITS
     units.mkdir(parents=True, exist_ok=True)
@@ -160,6 +195,8 @@ def make_reference(
     line: dict[str, Any] = {"name": "shard-00000.h5", "molecules": 0, "conformers": 0}
     if entries:
         line = write_shard(out / "shard-00000.h5", entries)
+    for name in formats:
+        _export(out, name, entries, settings, seed)
     line |= {"requested": len(records), "dropped": {}, "failures": [asdict(f) for f in failures]}
     configuration = {"reference": asdict(settings), "seed": seed, "split": split, "seeds": asdict(pairing)}
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()

@@ -6,6 +6,7 @@ the metadynamics ladder follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9
 """
 
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,7 +14,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
 
-from conformergen.chem import EmbedSettings, automorphisms, embed, to_mol
+from conformergen.chem import EmbedSettings, automorphisms, embed
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.graph import bonds_kept
@@ -21,10 +22,13 @@ from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement import xtb
-from conformergen.units import GAS_CONSTANT, HARTREE_TO_KCAL, ROOM_TEMPERATURE
+from conformergen.refinement.engines import ENGINES, choose_engine
+from conformergen.units import GAS_CONSTANT, ROOM_TEMPERATURE
 
 #: CREST's ladder of pushes (hartree per atom) and widths (bohr^-2).
 _LADDER: Final = ((0.003, 1.3), (0.0015, 0.78), (0.003, 0.468), (0.0015, 0.281))
+#: Positions to a minimum and its energy, or None.
+Optimise = Callable[[np.ndarray], tuple[np.ndarray, float] | None]
 LEVELS: Final = ("gfn2-xtb", "gfn-ff")
 #: GFN-FF minima that are kept beside a GFN2 ensemble.
 _KEPT_FORCEFIELD: Final = 50
@@ -36,6 +40,7 @@ class ReferenceSettings:
 
     Attributes:
         level: Level of the final geometries and energies, one of ``LEVELS``.
+        engine: Entry of ``refinement.engines.ENGINES``; ``auto`` takes what is installed.
         ewin: Energy window of the result, kcal/mol.
         starts_per_rotor: ETKDG starts per rotatable bond, twice that per flexible ring.
         min_starts: Starts at least.
@@ -49,6 +54,7 @@ class ReferenceSettings:
     """
 
     level: str = "gfn2-xtb"
+    engine: str = "auto"
     ewin: float = 6.0
     starts_per_rotor: int = 30
     min_starts: int = 60
@@ -99,10 +105,8 @@ class _Search:
 
     def __init__(self, molecule: Molecule, settings: ReferenceSettings, seed: int) -> None:
         self.molecule, self.settings, self.seed = molecule, settings, seed
-        self.numbers = molecule.graph.atomic_numbers
-        mol = to_mol(molecule)
-        self.mol = mol
-        self.charge = Chem.GetFormalCharge(mol)
+        self.engine = ENGINES[choose_engine(settings.engine)](molecule)
+        mol = self.engine.mol
         polar = [
             a.GetIdx()
             for a in mol.GetAtoms()
@@ -111,7 +115,7 @@ class _Search:
         self.compared = np.array(polar, dtype=np.int32)
         self.permutations, _ = automorphisms(mol, scoring=True, atoms=self.compared, max_matches=512)
         table = Chem.GetPeriodicTable()
-        self.masses = np.array([table.GetAtomicWeight(int(z)) for z in self.numbers])
+        self.masses = np.array([table.GetAtomicWeight(int(z)) for z in self.engine.numbers])
         self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
         self.counts: dict[str, int] = {}
         self.cpu_seconds: dict[str, float] = {}
@@ -124,12 +128,11 @@ class _Search:
         self.cpu_seconds[stage] = round(now - self._clock, 2)
         self._clock = now
 
-    def optimise(self, starts: np.ndarray, method: str, level: str) -> tuple[np.ndarray, np.ndarray]:
+    def minima(self, starts: np.ndarray, optimise: Optimise) -> tuple[np.ndarray, np.ndarray]:
         """Optimise each start; keep those whose bonds and stereo are still the molecule's."""
-        results = (xtb.optimise(self.numbers, s, charge=self.charge, method=method, level=level) for s in starts)
-        done = [r for r in results if r is not None]
-        positions = np.array([r[0] for r in done]).reshape(-1, len(self.numbers), 3)
-        energies = np.array([r[1] for r in done]) * HARTREE_TO_KCAL
+        done = [r for r in map(optimise, starts) if r is not None]
+        positions = np.array([r[0] for r in done]).reshape(-1, len(self.engine.numbers), 3)
+        energies = np.array([r[1] for r in done], dtype=np.float64)
         good = bonds_kept(positions, self.molecule.graph) & stereo_ok(positions, self.molecule.graph)
         return positions[good], energies[good]
 
@@ -186,31 +189,30 @@ def forcefield_ensemble(search: _Search) -> tuple[np.ndarray, np.ndarray]:
     settings = search.settings
     starts = embed(
         search.molecule,
-        n_starts(search.mol, settings),
+        n_starts(search.engine.mol, settings),
         seed=search.seed,
         settings=EmbedSettings(mmff94s=False, timeout=300),
     )
     search.book("starts", len(starts))
-    pool = search.optimise(starts.astype(np.float64), "gfn-ff", "normal")
+    engine = search.engine
+    pool = search.minima(starts.astype(np.float64), engine.forcefield)
     window = settings.forcefield_window
-    pool = search.prune("gfn-ff", pool, window=window)
+    pool = search.prune(engine.forcefield_name, pool, window=window)
     if len(pool[0]) == 0:
-        raise MoleculeError("reacted", "no GFN-FF minimum keeps the bonds and stereo of the SMILES")
+        raise MoleculeError("reacted", "no force-field minimum keeps the bonds and stereo of the SMILES")
     snapshots = []
     for run in range(settings.md_runs):
         k_push, alpha = _LADDER[run]
         snapshots.append(
-            xtb.metadynamics(
-                search.numbers,
+            engine.snapshots(
                 pool[0][run % len(pool[0])],
-                charge=search.charge,
-                run=xtb.Metadynamics(k_push=k_push, alpha=alpha, picoseconds=settings.md_ps),
+                xtb.Metadynamics(k_push=k_push, alpha=alpha, picoseconds=settings.md_ps),
             )
         )
     if snapshots:
         frames = np.concatenate(snapshots)
         search.book("snapshots", len(frames))
-        extra = search.optimise(frames, "gfn-ff", "normal")
+        extra = search.minima(frames, engine.forcefield)
         pool = (np.concatenate([pool[0], extra[0]]), np.concatenate([pool[1], extra[1]]))
         pool = search.prune("metadynamics", pool, window=window)
     return pool
@@ -228,15 +230,16 @@ def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed:
         pool = search.prune("final", pool, window=settings.ewin, limit=settings.max_final)
         return _result(search, pool, pool)
     forcefield = pool
-    energies = [xtb.single_point(search.numbers, p, charge=search.charge) for p in pool[0]]
+    engine = search.engine
+    energies = [engine.energy(p) for p in pool[0]]
     scored = [i for i, e in enumerate(energies) if e is not None]
-    pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64) * HARTREE_TO_KCAL)
+    pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64))
     pool = search.prune("screen", pool, window=settings.screen_window, limit=settings.max_crude)
-    pool = search.optimise(pool[0], "gfn2-xtb", "crude")
+    pool = search.minima(pool[0], lambda p: engine.optimise(p, "crude"))
     pool = search.prune(
         "crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=DuplicateRule(energy=0.1)
     )
-    pool = search.optimise(pool[0], "gfn2-xtb", "normal")
+    pool = search.minima(pool[0], engine.optimise)
     pool = search.prune("final", pool, window=settings.ewin)
     if len(pool[0]) == 0:
         raise MoleculeError("reacted", "no GFN2-xTB minimum keeps the bonds and stereo of the SMILES")
