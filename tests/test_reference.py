@@ -1,10 +1,15 @@
 """Reference ensembles with both engines, their formats, and the search as a generator."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.datasets.inputs import InputRecord
+from conformergen.datasets.shards import read_manifest
 from conformergen.errors import InputError
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
@@ -88,6 +93,29 @@ def test_search_is_a_generator():
         sets[select] = conformers
     assert np.all(np.diff(sets["lowest"].energies) >= 0)
     assert sets["lowest"].energies[-1] <= sets["diverse"].energies.max()
+
+
+@needs_xtb
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_set(tmp_path):
+    """kill -9 at a few moments, then the same command: nothing lost, nothing doubled."""
+    source = tmp_path / "list.smi"
+    source.write_text(
+        "".join(f"{s} {i}\n" for i, s in enumerate((BUTANOL, "CC(C)O", "CCOC", "CCNC", "CCCF", "CC(=O)N")))
+    )
+    command = [sys.executable, "-m", "conformergen", "reference", str(source), "--lean", "--seed", "3", "-o"]
+    subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
+    for seconds in (6.0, 9.0, 5.0):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    straight, killed = (read_manifest(tmp_path / name)["shards"][0] for name in ("straight", "killed"))
+    assert straight["content_sha256"] == killed["content_sha256"]
+    assert straight["molecules"] == 6
 
 
 def test_farthest_first_spreads():

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from e3nn import o3
 from rdkit import Chem
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
 import conformergen
 from conformergen.checkpoint import load_model, resolve
@@ -17,6 +18,7 @@ from conformergen.geometry.stereo import stereo_ok
 from conformergen.workflows.preprocess import connectivity_key
 
 BUNDLED = Path(__file__).parent.parent / "data" / "reference-mini"
+TRAINING = Path(__file__).parent.parent / "data" / "reference-drugs" / "molecules.smi"
 
 
 def test_reference_set_is_whole_and_sound():
@@ -39,6 +41,22 @@ def test_reference_set_holds_no_molecule_of_the_published_test_list(shared):
     with (shared / "smiles" / "geom_drugs_test_list.csv").open() as file:
         listed = {connectivity_key(row["smiles"]) for row in csv.DictReader(file)}
     assert not listed & {connectivity_key(s.molecule.smiles) for s in read_folder(BUNDLED)}
+
+
+def test_training_molecules_are_apart_from_every_test_molecule(shared):
+    """By connectivity and by Murcko scaffold, against the published test list and the validation excerpt."""
+
+    def scaffold(smiles):
+        return MurckoScaffold.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(smiles), includeChirality=False)
+
+    kept_out = []
+    for path in (shared / "smiles" / "geom_drugs_test_list.csv", shared / "geom_drugs_excerpt" / "index.csv"):
+        with path.open() as file:
+            kept_out += [row["smiles"] for row in csv.DictReader(file)]
+    ours = [line.split()[0] for line in TRAINING.read_text().splitlines()]
+    assert len(ours) >= 500
+    assert not {connectivity_key(s) for s in kept_out} & {connectivity_key(s) for s in ours}
+    assert not {scaffold(s) for s in kept_out} & {scaffold(s) for s in ours}
 
 
 def test_default_checkpoint_is_small_and_exactly_equivariant(ensembles):

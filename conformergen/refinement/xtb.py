@@ -146,12 +146,15 @@ def metadynamics(
     run: Metadynamics,
     timeout: float = 1800.0,
 ) -> Float64[np.ndarray, "frame atom 3"]:
-    """Snapshots of one GFN-FF metadynamics run at 300 K, hydrogen mass 4, 2 fs steps; Å."""
+    """Snapshots of one GFN-FF metadynamics run at 300 K, hydrogen mass 4, 2 fs steps; Å.
+
+    Velocities start from one fixed seed: the same start gives the same frames.
+    """
     with _scratch() as name:
         folder = Path(name)
         _write_xyz(folder / "in.xyz", numbers, positions)
         (folder / "md.inp").write_text(
-            f"$md\n time={run.picoseconds}\n step=2.0\n temp=300\n hmass=4\n shake=2\n dump={run.snapshot_fs}\n"
+            f"$samerand\n$md\n time={run.picoseconds}\n step=2.0\n temp=300\n hmass=4\n shake=2\n dump={run.snapshot_fs}\n"
             f" velo=false\n nvt=true\n$metadyn\n save=100\n kpush={run.k_push * len(numbers):.6f}\n"
             f" alp={run.alpha}\n$end\n"
         )
