@@ -47,6 +47,7 @@ VARIANTS: dict[str, list[str]] = {
     "none, wider": ["network.relaxation.mode=none", "network.channels=72"],
     "none, rate x 2": ["network.relaxation.mode=none", "training.learning_rate=2e-3"],
     "none, rate x 4": ["network.relaxation.mode=none", "training.learning_rate=4e-3"],
+    "none, steps of recm": ["network.relaxation.mode=none"],
     "none, no rotation": ["network.relaxation.mode=none", "training.rotate=false"],
     "fixed": ["network.relaxation.mode=fixed"],
     "anneal": ["network.relaxation.mode=anneal"],
@@ -55,8 +56,12 @@ VARIANTS: dict[str, list[str]] = {
     "rpp": ["network.relaxation.mode=rpp"],
     "learned": ["network.relaxation.mode=learned"],
     "recm": ["network.relaxation.mode=recm"],
+    "recm, rate x 4": ["network.relaxation.mode=recm", "training.learning_rate=4e-3"],
     "recm, no rotation": ["network.relaxation.mode=recm", "training.rotate=false"],
 }
+
+#: Variants that take as many steps as another one, whatever they cost.
+STEPS_OF = {"none, steps of recm": "recm"}
 
 
 class Scored:
@@ -127,7 +132,7 @@ def costs(options: argparse.Namespace) -> dict[str, float]:
     """CPU seconds of a step of each variant: medians over turns, so that a busy machine is busy for all."""
     path = options.out / "costs.json"
     if path.is_file():
-        return json.loads(path.read_text())
+        return _completed(json.loads(path.read_text()))
     data = parts(options.data, "train", budget=BUDGET, conformers=10)
     trainers = {variant: (make(variant, 0, 10_000), data.stream(0, 0, 0)) for variant in VARIANTS}
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
@@ -138,7 +143,12 @@ def costs(options: argparse.Namespace) -> dict[str, float]:
             seconds[variant].append(time.process_time() - began)
     cost = {variant: statistics.median(values[WARM_UP:]) for variant, values in seconds.items()}
     path.write_text(json.dumps(cost, indent=1) + "\n")
-    return cost
+    return _completed(cost)
+
+
+def _completed(cost: dict[str, float]) -> dict[str, float]:
+    """A learning rate costs nothing: variants that differ in it alone share a step's cost."""
+    return {**cost, **{v: cost[v.split(",")[0]] for v in VARIANTS if v not in cost}}
 
 
 def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dict[str, object]:
@@ -291,7 +301,9 @@ def main() -> None:
     cost = costs(options)
     jobs = [(v, s) for s in range(options.seeds) for v in options.variants]
     with ProcessPoolExecutor(options.workers) as pool:
-        for future in [pool.submit(run, options, v, s, int(options.seconds / cost[v])) for v, s in jobs]:
+        for future in [
+            pool.submit(run, options, v, s, int(options.seconds / cost[STEPS_OF.get(v, v)])) for v, s in jobs
+        ]:
             future.result()
     results = [json.loads(p.read_text()) for p in sorted(options.out.glob("*-[0-9]*.json"))]
     text = tables(results, json.loads(own.read_text()), cost)
