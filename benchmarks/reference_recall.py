@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.chem import automorphisms, conformer_positions, heavy_atoms, molecule_from_smiles, to_mol
+from conformergen.chem import conformer_positions, heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
 from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.readers.interface import RawEnsemble
 from conformergen.datasets.readers.sdf import read
 from conformergen.errors import MoleculeError
 from conformergen.evaluation.summary import bootstrap_mean
-from conformergen.geometry.rmsd import rmsd_matrix
+from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.refinement.engines import XtbProgram
 from conformergen.workflows.make_reference import ReferenceTask, read_unit, run_task
 from conformergen.workflows.reference import ReferenceSettings
@@ -40,8 +40,7 @@ def compare(raw: RawEnsemble, unit: Path) -> dict[str, object]:
     energies -= energies.min()
     mol = to_mol(molecule)
     heavy = heavy_atoms(mol)
-    permutations, _ = automorphisms(mol, scoring=True)
-    rmsd, _ = rmsd_matrix(theirs[:, heavy], ours.positions[:, heavy].astype(np.float64), permutations)
+    rmsd = group_rmsd_matrix(theirs[:, heavy], ours.positions[:, heavy].astype(np.float64), symmetry_group(mol))
     found = rmsd.min(1) < NEAR
     engine = XtbProgram(molecule)
     lowest = engine.optimise(theirs[int(energies.argmin())])

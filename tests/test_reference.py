@@ -11,6 +11,7 @@ from conformergen.chem import molecule_from_smiles
 from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.shards import read_manifest
 from conformergen.errors import InputError
+from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
@@ -121,6 +122,6 @@ def test_killed_run_resumes_to_the_same_set(tmp_path):
 def test_farthest_first_spreads():
     points = np.zeros((4, 2, 3))
     points[:, 1, 0] = [1.0, 1.1, 5.0, 3.0]
-    picked = farthest_first(points, np.array([[0, 1]]), 3)
+    picked = farthest_first(points, factorise([0, 1], []), 3)
     assert picked.tolist() == [0, 2, 3]
-    assert farthest_first(points, np.array([[0, 1]]), 9).shape == (4,)
+    assert farthest_first(points, factorise([0, 1], []), 9).shape == (4,)

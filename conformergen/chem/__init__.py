@@ -13,12 +13,11 @@ from conformergen.chem.molecule import (
     parse_smiles,
     to_mol,
 )
-from conformergen.chem.symmetry import automorphisms, heavy_atoms
+from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
 
 __all__ = [
     "ELEMENT_SYMBOLS",
     "EmbedSettings",
-    "automorphisms",
     "conformer_positions",
     "embed",
     "featurise",
@@ -30,6 +29,8 @@ __all__ = [
     "molecule_from_smiles",
     "parse_smiles",
     "perceive",
+    "relabelings",
     "resolve_open_stereo",
+    "symmetry_group",
     "to_mol",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from scipy.optimize import linear_sum_assignment
 
-from conformergen.chem import EmbedSettings, automorphisms, embed, heavy_atoms, to_mol
+from conformergen.chem import EmbedSettings, embed, heavy_atoms, relabelings, to_mol
 from conformergen.errors import InputError
 from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
 from conformergen.records import ConformerSet, MolGraph
@@ -47,7 +47,7 @@ def with_seeds(conformers: ConformerSet, settings: SeedSettings, *, seed: int) -
     if len(seeds) < len(conformers):  # RDKit gave up early: use some seeds more than once
         seeds = seeds[np.arange(len(conformers)) % len(seeds)]
     heavy = heavy_atoms(mol)
-    permutations, _ = automorphisms(mol, scoring=False, max_matches=256)
+    permutations, _ = relabelings(mol, max_matches=256)
     cost, best = rmsd_matrix(conformers.positions[:, heavy], seeds[:, heavy], permutations)
     rows, columns = linear_sum_assignment(cost)
     paired = np.empty_like(conformers.positions)

@@ -7,16 +7,17 @@ from jaxtyping import Float64
 from rdkit import Chem
 
 from conformergen.chem import (
-    automorphisms,
     conformer_positions,
     heavy_atoms,
     mol_with_conformers,
     molecule_from_mol,
     parse_smiles,
+    symmetry_group,
     to_mol,
 )
 from conformergen.errors import MoleculeError
-from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
+from conformergen.geometry.branch_bound import best_permutation, group_rmsd_matrix
+from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
 
@@ -43,7 +44,7 @@ class Score:
         n_stereo_differs: References kept whose stereo is not the SMILES's.
         n_bad_samples: Samples left out because their bond graph is not the SMILES's.
         n_wrong_stereo: Samples whose stereo is not the SMILES's; they take part as they are.
-        exact: False where the list of automorphisms was cut and RMSDs are upper bounds.
+        exact: False where the symmetry group was cut and RMSDs are upper bounds.
     """
 
     name: str
@@ -69,8 +70,8 @@ def score_molecule(task: ScoringTask) -> Score:
     samples, n_bad = _positions(molecule, task.samples)
     mol = to_mol(molecule)
     heavy = heavy_atoms(mol)
-    permutations, exact = automorphisms(mol, scoring=True)
-    rmsd, _ = rmsd_matrix(references[:, heavy], samples[:, heavy], permutations)
+    group = symmetry_group(mol)
+    rmsd = group_rmsd_matrix(references[:, heavy], samples[:, heavy], group)
     return Score(
         name=task.name,
         smiles=molecule.smiles,
@@ -79,7 +80,7 @@ def score_molecule(task: ScoringTask) -> Score:
         n_stereo_differs=int((~stereo_ok(references, molecule.graph)).sum()),
         n_bad_samples=n_bad,
         n_wrong_stereo=int((~stereo_ok(samples, molecule.graph)).sum()),
-        exact=exact,
+        exact=group.exact,
     )
 
 
@@ -108,10 +109,10 @@ def nearest_overlay(task: ScoringTask, reference: int) -> Overlay | None:
         return None
     mol = to_mol(molecule)
     heavy = heavy_atoms(mol)
-    permutations, _ = automorphisms(mol, scoring=True)
-    rmsd, best = rmsd_matrix(references[:, heavy], samples[:, heavy], permutations)
+    group = symmetry_group(mol)
+    rmsd = group_rmsd_matrix(references[:, heavy], samples[:, heavy], group)
     nearest = int(rmsd[0].argmin())
-    source = heavy[permutations[best[0, nearest]]]
+    source = heavy[best_permutation(references[0][heavy], samples[nearest][heavy], group)]
     centre, target = samples[nearest][source].mean(axis=0), references[0][heavy].mean(axis=0)
     rotation = kabsch_rotation(references[0][heavy] - target, samples[nearest][source] - centre)
     return Overlay(

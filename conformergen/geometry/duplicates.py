@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from conformergen.geometry.rmsd import rmsd_matrix
+from conformergen.geometry.automorphism import SymmetryGroup
+from conformergen.geometry.branch_bound import group_rmsd_matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def unique_conformers(
     *,
     masses: Float[np.ndarray, " atom"],
     compared: Int[np.ndarray, " compared"],
-    permutations: Int[np.ndarray, "automorphism compared"],
+    group: SymmetryGroup,
     achiral: bool,
     rule: DuplicateRule,
     limit: int | None = None,
@@ -53,7 +54,7 @@ def unique_conformers(
         energies: kcal/mol.
         masses: Atomic masses.
         compared: Atoms whose RMSD decides (heavy atoms and polar hydrogens).
-        permutations: Automorphisms as permutations of ``compared``.
+        group: Automorphisms of ``compared``.
         achiral: Count a mirror image as the same conformer.
         rule: Criteria.
         limit: Stop after this many.
@@ -73,7 +74,7 @@ def unique_conformers(
             probes = reduced[index][None]
             if achiral:
                 probes = np.concatenate([probes, -probes])
-            if rmsd_matrix(reduced[candidates], probes, permutations)[0].min() < rule.rmsd:
+            if group_rmsd_matrix(reduced[candidates], probes, group).min() < rule.rmsd:
                 continue
         kept.append(index)
         if limit is not None and len(kept) == limit:
@@ -82,17 +83,15 @@ def unique_conformers(
 
 
 def farthest_first(
-    positions: Float[np.ndarray, "conf atom 3"], permutations: Int[np.ndarray, "automorphism atom"], n: int
+    positions: Float[np.ndarray, "conf atom 3"], group: SymmetryGroup, n: int
 ) -> Int[np.ndarray, " picked"]:
     """The first conformer, then each time the one farthest (symmetry-aware RMSD) from those picked.
 
     Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; indices in the order of picking, at most ``n``.
     """
     picked = [0]
-    distance, _ = rmsd_matrix(positions[:1], positions, permutations)
-    nearest = distance[0]
+    nearest = group_rmsd_matrix(positions[:1], positions, group)[0]
     while len(picked) < min(n, len(positions)):
         picked.append(int(nearest.argmax()))
-        distance, _ = rmsd_matrix(positions[picked[-1:]], positions, permutations)
-        nearest = np.minimum(nearest, distance[0])
+        nearest = np.minimum(nearest, group_rmsd_matrix(positions[picked[-1:]], positions, group)[0])
     return np.array(picked, dtype=np.int64)

@@ -16,7 +16,7 @@ _MAX_ITERATIONS: Final = 100
 _CHUNK: Final = 8192
 
 
-def _largest_root(
+def largest_root(
     m: Float64[np.ndarray, "pair 3 3"], start: Float64[np.ndarray, " pair"]
 ) -> Float64[np.ndarray, " pair"]:
     """Largest eigenvalue of the 4x4 key matrix: max over rotations of tr(R' M)."""
@@ -59,7 +59,7 @@ def rmsd_matrix(
         start = energy[block].reshape(-1)
         for index, permutation in enumerate(permutations):
             m = np.einsum("kni,gnj->kgij", x[block], y[:, permutation], optimize=True).reshape(-1, 3, 3)
-            root = _largest_root(m, start).reshape(best[block].shape)
+            root = largest_root(m, start).reshape(best[block].shape)
             better = root > best[block] * (1 + 1e-12)
             best[block] = np.where(better, root, best[block])
             best_permutation[block] = np.where(better, index, best_permutation[block])

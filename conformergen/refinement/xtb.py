@@ -155,7 +155,8 @@ def metadynamics(
         _write_xyz(folder / "in.xyz", numbers, positions)
         (folder / "md.inp").write_text(
             f"$samerand\n$md\n time={run.picoseconds}\n step=2.0\n temp=300\n hmass=4\n shake=2\n"
-            f" dump={run.snapshot_fs}\n velo=false\n nvt=true\n$metadyn\n save=100\n kpush={run.k_push * len(numbers):.6f}\n"
+            f" dump={run.snapshot_fs}\n velo=false\n nvt=true\n$metadyn\n save=100\n"
+            f" kpush={run.k_push * len(numbers):.6f}\n"
             f" alp={run.alpha}\n$end\n"
         )
         _run(

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from rdkit import Chem
 
-from conformergen.chem import EmbedSettings, automorphisms, embed, heavy_atoms, mol_with_conformers, to_mol
+from conformergen.chem import EmbedSettings, embed, heavy_atoms, mol_with_conformers, symmetry_group, to_mol
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.duplicates import farthest_first
@@ -155,8 +155,7 @@ def search_minima(record: InputRecord, *, settings: GenerateSettings) -> Seeded:
         if settings.select == "diverse":
             mol = to_mol(molecule)
             heavy = heavy_atoms(mol)
-            permutations, _ = automorphisms(mol, scoring=True, max_matches=512)
-            picked = farthest_first(found.positions[:, heavy], permutations, n)
+            picked = farthest_first(found.positions[:, heavy], symmetry_group(mol), n)
         assert found.energies is not None
         return replace(
             ConformerSet(molecule=molecule, positions=found.positions[picked]),

@@ -14,11 +14,11 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
 
-from conformergen.chem import EmbedSettings, automorphisms, embed
+from conformergen.chem import EmbedSettings, embed, symmetry_group
 from conformergen.errors import InputError, MoleculeError
+from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.graph import bonds_kept
-from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement import xtb
@@ -113,7 +113,7 @@ class _Search:
             if a.GetAtomicNum() > 1 or any(n.GetAtomicNum() not in (1, 6) for n in a.GetNeighbors())
         ]
         self.compared = np.array(polar, dtype=np.int32)
-        self.permutations, _ = automorphisms(mol, scoring=True, atoms=self.compared, max_matches=512)
+        self.group = symmetry_group(mol, atoms=self.compared)
         table = Chem.GetPeriodicTable()
         self.masses = np.array([table.GetAtomicWeight(int(z)) for z in self.engine.numbers])
         self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
@@ -157,7 +157,7 @@ class _Search:
             energies,
             masses=self.masses,
             compared=self.compared,
-            permutations=self.permutations,
+            group=self.group,
             achiral=self.achiral,
             rule=rule or DuplicateRule(),
         )
@@ -255,7 +255,7 @@ def _result(
     if search.achiral:  # a conformer that is not its own mirror image stands for two
         reduced = positions[:, search.compared]
         for index, conformer in enumerate(reduced):
-            mirrored = rmsd_matrix(conformer[None], -conformer[None], search.permutations)[0]
+            mirrored = group_rmsd_matrix(conformer[None], -conformer[None], search.group)
             degeneracy[index] = 2.0 if mirrored[0, 0] > DuplicateRule().rmsd else 1.0
     weights = degeneracy * np.exp(-relative / (GAS_CONSTANT * ROOM_TEMPERATURE))
     conformers = ConformerSet(
