@@ -239,6 +239,8 @@ class RelaxedBranch(nn.Module):
         self.register_buffer("sums", torch.zeros(n, 4), persistent=False)
         self.register_buffer("cosine", torch.zeros(n), persistent=False)
         self.inputs: dict[int, Tensor] = {}
+        #: Set once every level is 0 for good: the branch is then not computed at all.
+        self.closed = False
         self.probe: SymmetryProbe | None = None
         if form.probe:
             self.probe = SymmetryProbe([entries[i] for i in sources], entries)
@@ -272,6 +274,8 @@ class RelaxedBranch(nn.Module):
             updates: f(x), one for each entry; padded nodes must not reach the loss.
             mask: 0 on padded nodes.
         """
+        if self.closed:
+            return list(updates)
         used = {source: inputs[source] * mask for source, _ in self.ends}
         measuring = self.training and torch.is_grad_enabled()
         if self.form.keeps_inputs and measuring:

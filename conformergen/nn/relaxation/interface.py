@@ -136,6 +136,7 @@ class RelaxationMode(ABC):
         if self.closes and step >= self.settings.close_at * self.total_steps:
             for branch in branches:
                 branch.beta.zero_()
+                branch.closed = True
                 branch.beta.grad = None  # a trained level gets no step, not even of its momentum
             return
         for branch, of_branch in zip(branches, sums, strict=True):
