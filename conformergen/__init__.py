@@ -1,6 +1,6 @@
 """conformergen: 3D conformers of molecules.
 
-``generate``, ``evaluate`` and ``load_model`` are loaded on first use, so that importing the package
+``generate``, ``evaluate``, ``load_model`` and ``rmsd_matrix`` are loaded on first use, so that importing the package
 (and ``conformergen --help``) does not import torch.
 """
 
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from conformergen.checkpoint import load_model as load_model
+    from conformergen.evaluation.molecule import rmsd_matrix as rmsd_matrix
     from conformergen.workflows.evaluate import evaluate as evaluate
     from conformergen.workflows.generate import generate as generate
 
@@ -17,9 +18,10 @@ _API = {
     "generate": "conformergen.workflows.generate",
     "evaluate": "conformergen.workflows.evaluate",
     "load_model": "conformergen.checkpoint",
+    "rmsd_matrix": "conformergen.evaluation.molecule",
 }
 
-__all__ = ["__version__", "evaluate", "generate", "load_model"]
+__all__ = ["__version__", "evaluate", "generate", "load_model", "rmsd_matrix"]
 
 
 def __getattr__(name: str) -> Any:

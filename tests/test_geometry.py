@@ -4,6 +4,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolAlign
 from scipy.spatial.transform import Rotation
 
+import conformergen
 from conformergen.chem import embed, heavy_atoms, mol_with_conformers, molecule_from_smiles, symmetry_group
 from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.branch_bound import best_permutation, group_rmsd_matrix
@@ -24,6 +25,8 @@ def test_rmsd_is_rdkits_best_rms(smiles):
     group = symmetry_group(mol)
     ours = group_rmsd_matrix(positions[:3][:, heavy], positions[3:][:, heavy], group)
     bare = Chem.RemoveHs(mol)
+    shuffled = Chem.RenumberAtoms(mol, np.random.default_rng(0).permutation(mol.GetNumAtoms()).tolist())
+    np.testing.assert_allclose(conformergen.rmsd_matrix(mol, shuffled)[:3, 3:], ours, atol=1e-6)
     theirs = [
         [rdMolAlign.GetBestRMS(Chem.Mol(bare, confId=3 + j), Chem.Mol(bare, confId=i)) for j in range(3)]
         for i in range(3)

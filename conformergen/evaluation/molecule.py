@@ -91,6 +91,41 @@ def _positions(molecule: Molecule, conformers: list[Chem.Mol]) -> tuple[np.ndarr
     return positions, len(mapped) - len(good)
 
 
+def rmsd_matrix(reference: Chem.Mol, generated: Chem.Mol) -> Float64[np.ndarray, "ref gen"]:
+    """Heavy-atom RMSD of every pair of conformers, after the best rotation and over all automorphisms.
+
+    As RDKit's ``GetBestRMS`` on molecules without hydrogens, exact for symmetry groups of any size; atoms may come in
+    any order, and neither molecule is changed.
+
+    Args:
+        reference: Molecule with conformers.
+        generated: The same compound with conformers.
+
+    Returns:
+        RMSD in Å, a row for each conformer of ``reference``.
+
+    Raises:
+        MoleculeError: ``reacted`` when a conformer's bond graph is not that of ``reference``; as ``parse_smiles``.
+
+    Example:
+        >>> import conformergen
+        >>> mol = conformergen.generate("CCCCO", n=3)
+        >>> conformergen.rmsd_matrix(mol, mol).shape
+        (3, 3)
+    """
+    molecule = molecule_from_mol(parse_smiles(Chem.MolToSmiles(Chem.RemoveHs(reference))), "")
+    sets = []
+    for mol in (reference, generated):
+        single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
+        positions, n_bad = _positions(molecule, single)
+        if n_bad:
+            raise MoleculeError("reacted", f"{n_bad} conformers are not of {molecule.smiles}")
+        sets.append(positions)
+    kept = to_mol(molecule)
+    heavy = heavy_atoms(kept)
+    return group_rmsd_matrix(sets[0][:, heavy], sets[1][:, heavy], symmetry_group(kept))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Overlay:
     """A reference and its nearest sample, superposed; molecules with one conformer each."""
