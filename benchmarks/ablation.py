@@ -97,7 +97,7 @@ class Scored:
             mol = mol_with_conformers(molecule, samples)
             single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
             scores.append(score_molecule(ScoringTask(name=name, smiles=smiles, references=references, samples=single)))
-        return {name: molecule_values(scores, name, 0.75, failures=True).tolist() for name in METRICS}
+        return {name: molecule_values(scores, name, 0.75).tolist() for name in METRICS}
 
     def sample(self, network: Backbone, trainer: Trainer) -> list[np.ndarray]:
         """As many conformers of each molecule as it has seeds."""

@@ -151,35 +151,50 @@ class _FailureLog:
 
 @app.command()
 def evaluate(
-    generated: Annotated[Path, typer.Argument(help="Generated conformers: SDF, .h5 or shards.")],
-    reference: Annotated[Path, typer.Option(help="Reference conformers: SDF, shards or GEOM rdkit_folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON report.")] = None,
-    html: Annotated[Path | None, typer.Option(help="HTML report that works offline.")] = None,
-    thresholds: Annotated[str, typer.Option(help="Å, comma-separated.")] = "0.5,0.75,1.25",
-    label: Annotated[str, typer.Option(help="Name in the table and report.")] = "",
-    compare: Annotated[
-        list[Path] | None, typer.Option(help="Further generated sets for the HTML report and the table.")
+    generated: Annotated[
+        list[Path], typer.Argument(help="Generated conformers: SDF, .h5, shards or {smiles: [Mol]} .pkl; or reports.")
+    ],
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference conformers: SDF, shards, .pkl or GEOM rdkit_folder.")
     ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON report, of the first set.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML report that works offline.")] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="One line for each set and molecule.")] = None,
+    thresholds: Annotated[str, typer.Option(help="Å, comma-separated.")] = "0.5,0.75,1.25",
+    label: Annotated[str, typer.Option(help="Name of the first set in table and report.")] = "",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Put JSON reports side by side, each less the last, paired by molecule.")
+    ] = False,
     jobs: Jobs = 1,
 ) -> None:
     """Score conformers: COV and MAT, recall and precision, heavy-atom symmetry-aware RMSD, strict <."""
     from conformergen.datasets.shards import write_json
+    from conformergen.workflows.evaluate import Evaluation, comparison, read_report, write_molecules
     from conformergen.workflows.evaluate import evaluate as run
-    from conformergen.workflows.evaluate import table
+    from conformergen.workflows.evaluate import table as as_text
 
+    if compare:
+        print(comparison({path.stem: read_report(path) for path in generated}))
+        return
+    if reference is None:
+        raise InputError("--reference is missing")
     try:
         limits = tuple(float(t) for t in thresholds.split(","))
     except ValueError:
         raise InputError(f"--thresholds {thresholds!r}: numbers, comma-separated") from None
-    results = {}
-    for path in (generated, *(compare or [])):
-        name = label if label and path == generated else path.name.split(".")[0]
+    results: dict[str, Evaluation] = {}
+    for path in generated:
+        name = label if label and path == generated[0] else path.name.split(".")[0]
         with progress(f"scoring {name}", None) as advance:
             results[name] = run(path, reference, thresholds=limits, jobs=jobs, progress=advance)
-        print(table(results[name].report, label=name))
-    main = next(iter(results.values()))
+        print(as_text(results[name].report, label=name))
+    reports = {name: result.report for name, result in results.items()}
+    if len(reports) > 1:
+        print(comparison(reports))
     if out is not None:
-        write_json(out, main.report if len(results) == 1 else {k: r.report for k, r in results.items()})
+        write_json(out, next(iter(reports.values())))
+    if table is not None:
+        write_molecules(table, reports)
     if html is not None:
         from conformergen.workflows.report import write_html
 

@@ -16,7 +16,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the inpu
 def preprocess(
     sources: Annotated[list[Path], typer.Argument(help="GEOM rdkit_folder, .sdf[.gz], .smi, .csv or shard folders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.")],
-    format: Annotated[str, typer.Option(help="auto, geom-rdkit, sdf, shards or smiles.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, geom-rdkit, mols-pickle, sdf, shards, smiles.")] = "auto",
     split: Annotated[
         str, typer.Option(help="random, scaffold, train, or a split file (.npy, .npz, .json).")
     ] = "random",

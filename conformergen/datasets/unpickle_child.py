@@ -101,7 +101,7 @@ class RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Answer with a harmless factory, or refuse."""
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a GEOM pickle")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return _Callable(_ALLOWED[module, name])
 
 
@@ -141,16 +141,27 @@ def _plain(value: Any, depth: int = 0) -> Any:
     raise pickle.UnpicklingError(f"unexpected {type(value).__name__}")
 
 
-def load_geom(data: bytes) -> bytes:
-    """One GEOM pickle as an ``.npz``: a JSON header and the conformers' arrays."""
+def load_mols(data: bytes) -> bytes:
+    """A GEOM pickle or a ``{smiles: [Mol]}`` pickle as an ``.npz``: a JSON header and the conformers' arrays."""
     scan(data)
     content = RestrictedUnpickler(io.BytesIO(data)).load()
-    if not isinstance(content, dict) or not isinstance(content.get("conformers"), list):
-        raise pickle.UnpicklingError("a GEOM file is a dict with a list of conformers")
+    if not isinstance(content, dict):
+        raise pickle.UnpicklingError("neither a GEOM file nor a dict of lists of Mols")
+    if isinstance(content.get("conformers"), list):
+        return _pack(_plain(content), _columns([conformer["rd_mol"] for conformer in content["conformers"]]))
+    for key, mols in content.items():
+        if not isinstance(key, str) or not isinstance(mols, list) or not all(isinstance(m, _Holder) for m in mols):
+            raise pickle.UnpicklingError("neither a GEOM file nor a dict of lists of Mols")
+    header = {"keys": list(content), "counts": [len(mols) for mols in content.values()]}
+    return _pack(header, _columns([mol for mols in content.values() for mol in mols]))
+
+
+def _columns(holders: "list[_Holder]") -> dict[str, np.ndarray]:
+    """Arrays of all molecules, one after the other."""
     columns: dict[str, list[np.ndarray]] = {k: [] for k in ("numbers", "charges", "bonds", "types", "positions")}
     sizes = []
-    for conformer in content["conformers"]:
-        mol = Chem.Mol(conformer["rd_mol"].binary)
+    for holder in holders:
+        mol = Chem.Mol(holder.binary)  # type: ignore[call-overload]  # the stubs know no bytes
         sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
         columns["numbers"].append(np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8))
         columns["charges"].append(np.array([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=np.int8))
@@ -161,7 +172,7 @@ def load_geom(data: bytes) -> bytes:
         columns["positions"].append(mol.GetConformer().GetPositions().astype(np.float32))
     arrays = {k: np.concatenate(v) if v else np.zeros(0) for k, v in columns.items()}
     arrays["sizes"] = np.array(sizes, dtype=np.int64).reshape(-1, 2)
-    return _pack(_plain(content), arrays)
+    return arrays
 
 
 def load_split(data: bytes) -> bytes:
@@ -187,7 +198,7 @@ def _pack(header: Any, arrays: dict[str, np.ndarray]) -> bytes:
 def _answer(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        return load_split(data) if path.suffix == ".npy" else load_geom(data)
+        return load_split(data) if path.suffix == ".npy" else load_mols(data)
     except Exception as error:  # noqa: BLE001  hostile bytes may raise anything; the process is disposable
         return _pack({"error": f"{type(error).__name__}: {error}"[:300]}, {})
 

@@ -2,19 +2,24 @@
 
 from conformergen.evaluation.metrics import METRICS, Metric
 from conformergen.evaluation.molecule import Overlay, Score, ScoringTask, nearest_overlay, score_molecule
-from conformergen.evaluation.summary import GRID, Row, coverage_curve, molecule_values, plain, summarise
+from conformergen.evaluation.rules import RULES, Rule
+from conformergen.evaluation.summary import GRID, Paired, Row, coverage_curve, molecule_values, paired, plain, summarise
 
 __all__ = [
     "GRID",
     "METRICS",
+    "RULES",
     "Metric",
     "Overlay",
+    "Paired",
     "Row",
+    "Rule",
     "Score",
     "ScoringTask",
     "coverage_curve",
     "molecule_values",
     "nearest_overlay",
+    "paired",
     "plain",
     "score_molecule",
     "summarise",

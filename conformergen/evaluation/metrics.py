@@ -25,15 +25,21 @@ def cov_p(rmsd: Rmsd, threshold: float) -> float:
 
 
 def mat_r(rmsd: Rmsd, threshold: float) -> float:
-    """Mean RMSD from each reference to its nearest sample."""
+    """Mean RMSD from each reference to its nearest sample; NaN where none counts."""
     del threshold
-    return float(rmsd.min(axis=1).mean())
+    return _finite_mean(rmsd.min(axis=1))
 
 
 def mat_p(rmsd: Rmsd, threshold: float) -> float:
-    """Mean RMSD from each sample to its nearest reference."""
+    """Mean RMSD from each sample to its nearest reference, of the samples that count."""
     del threshold
-    return float(rmsd.min(axis=0).mean())
+    return _finite_mean(rmsd.min(axis=0))
+
+
+def _finite_mean(minima: Float[np.ndarray, " _"]) -> float:
+    """Mean of what is finite: a rule bars a sample by an infinite column."""
+    finite = minima[np.isfinite(minima)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)

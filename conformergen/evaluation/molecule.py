@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from rdkit import Chem
 
 from conformergen.chem import (
@@ -41,19 +41,19 @@ class Score:
         smiles: Its SMILES.
         rmsd: (ref, gen) in Å; no columns for a molecule without samples.
         n_dropped: References left out because their bond graph is not the SMILES's.
-        n_stereo_differs: References kept whose stereo is not the SMILES's.
+        reference_stereo: Whether the stereo of each reference is the SMILES's.
+        sample_stereo: The same of each sample; all take part in the plain rows as they are.
         n_bad_samples: Samples left out because their bond graph is not the SMILES's.
-        n_wrong_stereo: Samples whose stereo is not the SMILES's; they take part as they are.
         exact: False where the symmetry group was cut and RMSDs are upper bounds.
     """
 
     name: str
     smiles: str
     rmsd: Float64[np.ndarray, "ref gen"]
+    reference_stereo: Bool[np.ndarray, " ref"]
+    sample_stereo: Bool[np.ndarray, " gen"]
     n_dropped: int = 0
-    n_stereo_differs: int = 0
     n_bad_samples: int = 0
-    n_wrong_stereo: int = 0
     exact: bool = True
 
 
@@ -77,9 +77,9 @@ def score_molecule(task: ScoringTask) -> Score:
         smiles=molecule.smiles,
         rmsd=rmsd,
         n_dropped=n_dropped,
-        n_stereo_differs=int((~stereo_ok(references, molecule.graph)).sum()),
+        reference_stereo=stereo_ok(references, molecule.graph),
+        sample_stereo=stereo_ok(samples, molecule.graph),
         n_bad_samples=n_bad,
-        n_wrong_stereo=int((~stereo_ok(samples, molecule.graph)).sum()),
         exact=group.exact,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.molecule import Score
+from conformergen.evaluation.rules import RULES
 
 #: Thresholds of the COV curve, Å: torsional diffusion's grid.
 GRID: Final = np.arange(0.0, 2.5, 0.125)
@@ -33,18 +34,36 @@ class Row:
     n_scored: int
 
 
-def molecule_values(scores: Sequence[Score], name: str, threshold: float, *, failures: bool) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Mean difference over molecules and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def molecule_values(scores: Sequence[Score], name: str, threshold: float, *, rule: str = "rows") -> np.ndarray:
     """Value of each molecule; NaN where it has none.
 
     Args:
         scores: One per reference molecule.
         name: Entry of ``METRICS``.
         threshold: Å.
-        failures: Count molecules without samples (coverage 0) or leave them out.
+        rule: Entry of ``RULES``: which molecules, references and samples count.
     """
-    metric = METRICS[name]
-    missing = metric.without_sample if failures and metric.without_sample is not None else np.nan
-    values = [metric.function(s.rmsd, threshold) if s.rmsd.shape[1] else missing for s in scores]
+    metric, counted = METRICS[name], RULES[rule]
+    limit = counted.threshold(threshold)
+    values = []
+    for score in scores:
+        rmsd = counted.view(score)
+        if rmsd is None:
+            values.append(np.nan)
+        elif rmsd.shape[1] == 0:
+            values.append(np.nan if metric.without_sample is None else metric.without_sample)
+        else:
+            values.append(metric.function(rmsd, limit))
     return np.array(values, dtype=np.float64) * metric.scale
 
 
@@ -58,11 +77,11 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summarise(scores: Sequence[Score], threshold: float, *, failures: bool) -> dict[str, Row]:
+def summarise(scores: Sequence[Score], threshold: float, *, rule: str = "rows") -> dict[str, Row]:
     """One row per metric."""
     rows = {}
     for name in METRICS:
-        values = molecule_values(scores, name, threshold, failures=failures)
+        values = molecule_values(scores, name, threshold, rule=rule)
         values = values[~np.isnan(values)]
         low, high = bootstrap_mean(values)
         rows[name] = Row(
@@ -75,9 +94,18 @@ def summarise(scores: Sequence[Score], threshold: float, *, failures: bool) -> d
     return rows
 
 
+def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Difference of two methods on the same molecules, with the 95 % bootstrap interval of its mean."""
+    difference = np.array(first, dtype=np.float64) - np.array(second, dtype=np.float64)
+    difference = difference[~np.isnan(difference)]
+    low, high = bootstrap_mean(difference)
+    mean = float(difference.mean()) if len(difference) else float("nan")
+    return Paired(mean=mean, low=low, high=high, n=len(difference))
+
+
 def coverage_curve(scores: Sequence[Score], name: str) -> list[float]:
     """Mean coverage at each threshold of ``GRID``, failed molecules as 0, %."""
-    return [float(np.nanmean(molecule_values(scores, name, float(t), failures=True))) for t in GRID]
+    return [float(np.nanmean(molecule_values(scores, name, float(t)))) for t in GRID]
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """The ``evaluate`` command and function: COV and MAT of generated conformers against references."""
 
+import csv
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +18,12 @@ from conformergen.errors import InputError, MoleculeError
 from conformergen.evaluation import (
     GRID,
     METRICS,
+    RULES,
     Score,
     ScoringTask,
     coverage_curve,
     molecule_values,
+    paired,
     plain,
     score_molecule,
     summarise,
@@ -111,7 +115,7 @@ def make_report(
 ) -> dict[str, Any]:
     """Versioned, JSON-able report."""
     main = MAIN_THRESHOLD if MAIN_THRESHOLD in thresholds else thresholds[0]
-    values = {name: molecule_values(scores, name, main, failures=True) for name in METRICS}
+    values = {name: molecule_values(scores, name, main) for name in METRICS}
     molecules = [
         {
             "name": s.name,
@@ -120,9 +124,9 @@ def make_report(
             "n_samples": s.rmsd.shape[1],
             **{name: float(values[name][i]) for name in METRICS},
             "dropped_references": s.n_dropped,
-            "stereo_differs": s.n_stereo_differs,
+            "stereo_differs": int((~s.reference_stereo).sum()),
             "bad_samples": s.n_bad_samples,
-            "wrong_stereo_samples": s.n_wrong_stereo,
+            "wrong_stereo_samples": int((~s.sample_stereo).sum()),
             "exact": s.exact,
         }
         for i, s in enumerate(scores)
@@ -141,11 +145,10 @@ def make_report(
             "n_upper_bound": sum(not s.exact for s in scores),
             "n_samples": sum(s.rmsd.shape[1] for s in scores),
             "n_references": sum(s.rmsd.shape[0] for s in scores),
-            "n_wrong_stereo_samples": sum(s.n_wrong_stereo for s in scores),
+            "n_wrong_stereo_samples": sum(int((~s.sample_stereo).sum()) for s in scores),
             "n_unused_generated": n_unused,
             "units": {name: metric.unit for name, metric in METRICS.items()},
-            "rows": {f"{t:g}": dict(summarise(scores, t, failures=True)) for t in thresholds},
-            "succeeded_only": {f"{t:g}": dict(summarise(scores, t, failures=False)) for t in thresholds},
+            **{rule: {f"{t:g}": dict(summarise(scores, t, rule=rule)) for t in thresholds} for rule in RULES},
             "curve": {
                 "threshold": GRID.tolist(),
                 "cov_r": coverage_curve(scores, "cov_r"),
@@ -160,7 +163,8 @@ def make_report(
 def table(report: dict[str, Any], *, label: str = "") -> str:
     """Plain-text table of the main rows."""
     lines = [f"{'':24s} {'COV-R %':>15s} {'MAT-R Å':>15s} {'COV-P %':>15s} {'MAT-P Å':>15s}  n"]
-    for kind, title in (("rows", "all"), ("succeeded_only", "succeeded")):
+    titles = {"rows": "all", "succeeded_only": "succeeded", "geodiff": "2K, <=", "stereo_strict": "stereo-strict"}
+    for kind, title in titles.items():
         for threshold, row in report[kind].items():
             cells = [_cell(row[name]) for name in METRICS]
             n = row["cov_r"]["n_scored"]
@@ -172,6 +176,61 @@ def table(report: dict[str, Any], *, label: str = "") -> str:
         f"{report['n_upper_bound']} with RMSD upper bounds"
     )
     return "\n".join(lines)
+
+
+def comparison(reports: Mapping[str, dict[str, Any]]) -> str:
+    """Plain-text table of several methods, each less the last one, paired by molecule.
+
+    Raises:
+        InputError: When two reports have no molecule in common.
+    """
+    names = list(reports)
+    threshold = f"{reports[names[0]]['main_threshold']:g}"
+    lines = [f"{'@' + threshold + ' Å':24s} {'COV-R %':>15s} {'MAT-R Å':>15s} {'COV-P %':>15s} {'MAT-P Å':>15s}  n"]
+    for name, report in reports.items():
+        row = report["rows"][threshold]
+        lines.append(f"{name:24s} {' '.join(_cell(row[m]) for m in METRICS)}  {row['cov_r']['n_scored']}")
+    base = {m["name"]: m for m in reports[names[-1]]["molecules"]}
+    for name in names[:-1]:
+        own = {m["name"]: m for m in reports[name]["molecules"]}
+        common = [key for key in own if key in base]
+        if not common:
+            raise InputError(f"{name} and {names[-1]} have no molecule in common")
+        cells = []
+        for metric in METRICS:
+            first, second = ([_or_nan(side[k][metric]) for k in common] for side in (own, base))
+            difference = paired(first, second)
+            cells.append(f"{metric} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
+        lines.append(f"{name} less {names[-1]}, {len(common)} molecules, 95 % interval: {'; '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Report written by ``evaluate -o``.
+
+    Raises:
+        InputError: When it is none, or of another schema.
+    """
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(report, dict) or report.get("schema") != REPORT_SCHEMA:
+        raise InputError(f"{path}: no report of schema {REPORT_SCHEMA}; write one with evaluate -o")
+    return report
+
+
+def write_molecules(path: Path, reports: Mapping[str, dict[str, Any]]) -> None:
+    """One CSV line for each method and molecule."""
+    rows = [{"method": name, **m} for name, report in reports.items() for m in report["molecules"]]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _cell(row: dict[str, float | None]) -> str:

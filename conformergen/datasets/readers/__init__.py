@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from conformergen.datasets.readers import geom_rdkit, sdf, shards, smiles
+from conformergen.datasets.readers import geom_rdkit, mols_pickle, sdf, shards, smiles
 from conformergen.datasets.readers.interface import RawEnsemble, Reader
 from conformergen.datasets.shards import MANIFEST
 from conformergen.errors import InputError
 
 READERS: Final[Mapping[str, Reader]] = {
     "geom-rdkit": geom_rdkit.read,
+    "mols-pickle": mols_pickle.read,
     "sdf": sdf.read,
     "shards": shards.read,
     "smiles": smiles.read,
@@ -36,7 +37,15 @@ def detect_format(source: Path) -> str:
     name = source.name.lower().removesuffix(".gz")
     if name == MANIFEST:
         return "shards"
-    by_suffix = {".json": "geom-rdkit", ".sdf": "sdf", ".smi": "smiles", ".csv": "smiles", ".h5": "shards"}
+    by_suffix = {
+        ".json": "geom-rdkit",
+        ".sdf": "sdf",
+        ".smi": "smiles",
+        ".csv": "smiles",
+        ".h5": "shards",
+        ".pkl": "mols-pickle",
+        ".pickle": "mols-pickle",
+    }
     suffix = Path(name).suffix
     if suffix not in by_suffix:
         raise InputError(f"{source}: cannot tell the format from {suffix or 'the name'}; give --format")

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conformergen.chem import mol_from_arrays
-from conformergen.datasets.readers.interface import RawEnsemble
+from conformergen.datasets.readers.interface import RawEnsemble, unpack_mols
 from conformergen.datasets.unpickle import UnpickleChild
 from conformergen.errors import DataError, InputError
 
@@ -68,20 +67,7 @@ def _read_summary(path: Path, child: UnpickleChild) -> Iterator[RawEnsemble]:
 def _ensemble(
     smiles: str, name: str, position: int, header: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> RawEnsemble:
-    conformers = []
-    atom, bond = 0, 0
-    for n_atoms, n_bonds in arrays["sizes"].tolist():
-        atoms, bonds = slice(atom, atom + n_atoms), slice(bond, bond + n_bonds)
-        conformers.append(
-            mol_from_arrays(
-                arrays["numbers"][atoms],
-                arrays["charges"][atoms],
-                arrays["bonds"][bonds],
-                arrays["types"][bonds],
-                arrays["positions"][atoms],
-            )
-        )
-        atom, bond = atom + n_atoms, bond + n_bonds
+    conformers = unpack_mols(arrays)
     records = header["conformers"]
     kept = [i for i, mol in enumerate(conformers) if mol is not None]
     energies = [float(records[i].get("relativeenergy", math.nan)) for i in kept]

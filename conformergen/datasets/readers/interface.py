@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from rdkit import Chem
+
+from conformergen.chem import mol_from_arrays
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -31,6 +34,25 @@ class RawEnsemble:
     energy_method: str = ""
     position: int = 0
     error: str = ""
+
+
+def unpack_mols(arrays: dict[str, np.ndarray]) -> list[Chem.Mol | None]:
+    """Molecules from the arrays of an ``UnpickleChild``; None where RDKit refuses one."""
+    mols = []
+    atom, bond = 0, 0
+    for n_atoms, n_bonds in arrays["sizes"].tolist():
+        atoms, bonds = slice(atom, atom + n_atoms), slice(bond, bond + n_bonds)
+        mols.append(
+            mol_from_arrays(
+                arrays["numbers"][atoms],
+                arrays["charges"][atoms],
+                arrays["bonds"][bonds],
+                arrays["types"][bonds],
+                arrays["positions"][atoms],
+            )
+        )
+        atom, bond = atom + n_atoms, bond + n_bonds
+    return mols
 
 
 class Reader(Protocol):
