@@ -156,7 +156,6 @@ def costs(out: Path, modes: list[str]) -> dict[str, float]:
     """CPU seconds of a step of each mode: medians over turns, so that a busy machine is busy for all."""
     path = out / "costs.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-    modes = [m for m in modes if m != "none-steps"]
     if not set(modes) <= set(known):
         data = dataset(out, "charged")["train"]
         steppers = {
@@ -295,7 +294,7 @@ def table(results: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-MODES = ("none", "none-steps", "wide", "fixed", "anneal", "ace", "ace-resilient", "remul", "rpp", "learned", "recm")
+MODES = ("none", "wide", "fixed", "anneal", "ace", "ace-resilient", "remul", "rpp", "learned", "recm")
 
 
 def main() -> None:
@@ -313,10 +312,7 @@ def main() -> None:
     cost = costs(options.out, options.modes)
     jobs = [(t, m, s) for s in range(options.seeds) for t in options.tasks for m in options.modes]
     with ProcessPoolExecutor(options.workers) as pool:
-        futures = [
-            pool.submit(run, options.out, t, m, s, int(options.seconds / cost["recm" if m == "none-steps" else m]))
-            for t, m, s in jobs
-        ]
+        futures = [pool.submit(run, options.out, t, m, s, int(options.seconds / cost[m])) for t, m, s in jobs]
         results = [future.result() for future in futures]
     text = table(results)
     (options.out / "table.md").write_text(text + "\n")
