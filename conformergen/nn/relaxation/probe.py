@@ -90,6 +90,8 @@ class SymmetryProbe(nn.Module):
         parts = [self._seen[f"in{i}"] for i in range(len(self.inputs))]
         parts += [self._seen.get(str(entry[0].ir), self._flat_zero(entry)) for entry in self.outputs]
         self.features.copy_(torch.cat(parts, dim=-1))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast(self.features, 0)  # every process must come to the same level
         self.counter += 1
         return torch.tanh(self.state.norm())
 
