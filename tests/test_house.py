@@ -15,7 +15,7 @@ DOORS = ([sys.executable, "-m", "conformergen"], [sys.executable, str(ROOT / "cl
 #: Room and the files in it that are no plug-ins.
 ROOMS = {
     "datasets/readers": {"interface.py"},
-    "refinement": {"interface.py", "xtb.py"},
+    "refinement": {"interface.py", "engines.py", "xtb.py"},
     "nn/relaxation": {"interface.py", "branch.py", "probe.py", "projection.py"},
 }
 
