@@ -23,8 +23,7 @@ from rdkit import Chem
 
 import conformergen
 from conformergen.datasets.readers.sdf import read
-from conformergen.evaluation import METRICS
-from conformergen.evaluation.summary import bootstrap_mean
+from conformergen.evaluation import METRICS, paired
 from conformergen.refinement import xtb
 from conformergen.units import HARTREE_TO_KCAL
 from conformergen.workflows.evaluate import evaluate
@@ -122,13 +121,13 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     names = list(results)
-    paired = []
+    differences = []
     for metric in METRICS:
         base = {m["name"]: m[metric] for m in results[names[-1]].report["molecules"]}
         own = {m["name"]: m[metric] for m in results[names[0]].report["molecules"]}
-        difference = np.array([own[k] - base[k] for k in own if own[k] is not None and base.get(k) is not None])
-        low, high = bootstrap_mean(difference)
-        paired.append(f"{metric} {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
+        common = [k for k in own if own[k] is not None and base.get(k) is not None]
+        d = paired([own[k] for k in common], [base[k] for k in common])
+        differences.append(f"{metric} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]")
     text = "\n".join(
         [
             f"{n} molecules, n = 2K, K <= {options.cap}, seed 0, threshold 0.75 Å, strict <; mean / median "
@@ -139,7 +138,7 @@ def main() -> None:
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *lines,
             "",
-            f"Paired, {names[0]} less {names[-1]}: " + "; ".join(paired) + ".",
+            f"Paired, {names[0]} less {names[-1]}: " + "; ".join(differences) + ".",
             "",
             f"{date.today()}, conformergen {conformergen.__version__}, RDKit {rdkit.__version__}, Python "
             f"{platform.python_version()}, {platform.machine()}, one core. Command: `python benchmarks/geom_rot.py "

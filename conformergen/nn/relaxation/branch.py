@@ -1,7 +1,7 @@
 """The unconstrained branch of a relaxed layer: linear maps between irreps, less what is equivariant already.
 
-W_perp = W - P(W) with the Haar mean P of ``projection``; at unit gain white input gives RMS 1. W = A B has low
-rank and is never formed, or is dense at rank 0. RECM-style, after the abstract of arXiv 2602.02853; the
+W_perp = W - P(W) with the Haar mean P of ``projection``; at unit gain white input gives RMS 1. ``LinearBlock``
+has the parametrisations of W. RECM-style, after the abstract of arXiv 2602.02853; the
 construction is our completion (``docs/relaxation.md``).
 
 Features are kept as (..., 2l+1, channel).
