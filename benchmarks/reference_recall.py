@@ -3,8 +3,9 @@
     python benchmarks/reference_recall.py EXCERPT.sdf.gz -o runs/recall [--select 'geomdrugs_t*'] [--limit 20] [--lean]
 
 EXCERPT is a multi-conformer SDF with SMILES and E_REL_KCAL (GFN2-xTB, relative to the molecule's lowest). Recall is
-the share of its conformers within 3 or 6 kcal/mol that one of ours matches within 0.25 Å of heavy-atom RMSD. Finished
-molecules in OUT are not repeated.
+the share of its conformers within 3 or 6 kcal/mol that one of ours matches within 0.25 Å of heavy-atom RMSD. Of a
+conformer and its mirror image, which an achiral molecule has at equal energy, CREST and our search keep either one at
+random: both count as found (``same_hand`` does without). Finished molecules in OUT are not repeated.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from rdkit.Chem import FindMolChiralCenters
 
 from conformergen.chem import conformer_positions, heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
 from conformergen.datasets.inputs import InputRecord
@@ -40,7 +42,12 @@ def compare(raw: RawEnsemble, unit: Path) -> dict[str, object]:
     energies -= energies.min()
     mol = to_mol(molecule)
     heavy = heavy_atoms(mol)
-    rmsd = group_rmsd_matrix(theirs[:, heavy], ours.positions[:, heavy].astype(np.float64), symmetry_group(mol))
+    group = symmetry_group(mol)
+    made = ours.positions[:, heavy].astype(np.float64)
+    strict = group_rmsd_matrix(theirs[:, heavy], made, group)
+    rmsd = strict
+    if not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False):
+        rmsd = np.minimum(strict, group_rmsd_matrix(theirs[:, heavy], -made, group))
     found = rmsd.min(1) < NEAR
     engine = XtbProgram(molecule)
     lowest = engine.optimise(theirs[int(energies.argmin())])
@@ -57,6 +64,7 @@ def compare(raw: RawEnsemble, unit: Path) -> dict[str, object]:
         "left_out": len(mapped) - len(kept),
         "ours": int(within.sum()),
         **{f"recall_{w:g}": float(found[energies <= w].mean()) for w in WINDOWS},
+        **{f"same_hand_{w:g}": float((strict.min(1) < NEAR)[energies <= w].mean()) for w in WINDOWS},
         "lowest_difference": own - lowest[1],
         "ours_only": int((rmsd[:, within].min(0) >= NEAR).sum()),
         "cpu_seconds": round(sum(books["cpu_seconds"].values()), 1),

@@ -14,10 +14,12 @@ from conformergen.chem.molecule import (
     to_mol,
 )
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
+from conformergen.chem.torsion import TorsionSettings, torsion_search
 
 __all__ = [
     "ELEMENT_SYMBOLS",
     "EmbedSettings",
+    "TorsionSettings",
     "conformer_positions",
     "embed",
     "featurise",
@@ -33,4 +35,5 @@ __all__ = [
     "resolve_open_stereo",
     "symmetry_group",
     "to_mol",
+    "torsion_search",
 ]

@@ -55,7 +55,11 @@ def generate(
         str, typer.Option("-n", help="Conformers of each molecule; 2K: twice the column n_conformers.")
     ] = "20",
     checkpoint: Annotated[str, typer.Option(help="Shipped model, model folder or training run.")] = "default",
-    method: Annotated[str, typer.Option(help="model, etkdg, etkdg+mmff94s, or gfnff (needs xtb).")] = "model",
+    method: Annotated[
+        str, typer.Option(help="model, etkdg, etkdg+mmff94s, torsion+mmff94s, or gfnff (needs xtb).")
+    ] = "model",
+    seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
+    pool: Annotated[int, typer.Option(help="Torsion search: starts for each conformer: quality against cost.")] = 4,
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
     steps: Annotated[int, typer.Option(help="Integration steps.")] = 5,
@@ -82,6 +86,8 @@ def generate(
         n=count,
         per_reference=per_reference,
         method=method,
+        seeds=seeds,
+        pool=pool,
         checkpoint=checkpoint,
         sampler=sampler,
         steps=steps,

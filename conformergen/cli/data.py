@@ -23,6 +23,9 @@ def preprocess(
     max_confs: Annotated[int, typer.Option(help="Lowest conformers kept of each molecule.")] = 30,
     seeds: Annotated[bool, typer.Option(help="Pair each conformer with an ETKDGv3 seed conformer.")] = True,
     seeds_mmff94s: Annotated[bool, typer.Option(help="Minimise seeds with MMFF94s.")] = True,
+    pairing: Annotated[
+        str, typer.Option(help="Seeds: assigned (ETKDGv3, Hungarian) or relaxed (MMFF94s minimum of the reference).")
+    ] = "assigned",
     exclude_name: Annotated[list[str] | None, typer.Option(help="Shell pattern of names to leave out.")] = None,
     exclude_smiles: Annotated[
         list[Path] | None, typer.Option(help="List of molecules to leave out, stereoisomers included.")
@@ -40,7 +43,7 @@ def preprocess(
         format=format,
         split=split,
         max_confs=max_confs,
-        seeds=SeedSettings(mmff94s=seeds_mmff94s) if seeds else None,
+        seeds=SeedSettings(mmff94s=seeds_mmff94s, pairing=pairing) if seeds else None,
         seed=seed,
         exclude_names=tuple(exclude_name or ()),
         exclude_smiles=tuple(map(str, exclude_smiles or ())),

@@ -6,15 +6,28 @@ hydrogens follow their heavy atom.
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int32
 from scipy.optimize import linear_sum_assignment
 
-from conformergen.chem import EmbedSettings, embed, heavy_atoms, relabelings, to_mol
+from conformergen.chem import (
+    EmbedSettings,
+    embed,
+    heavy_atoms,
+    minimise_mmff,
+    mol_with_conformers,
+    relabelings,
+    to_mol,
+)
 from conformergen.errors import InputError
 from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
 from conformergen.records import ConformerSet, MolGraph
+
+#: Iterations of a ``relaxed`` seed at most.
+_RELAX_STEPS: Final = 500
+PAIRINGS: Final = ("assigned", "relaxed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +37,20 @@ class SeedSettings:
     Attributes:
         pool: Seeds made for each molecule at least; a full ensemble gets as many as it has conformers.
         mmff94s: Minimise seeds with MMFF94s. Use at inference what was used in training.
+        pairing: Entry of ``PAIRINGS``. ``relaxed`` starts MMFF94s from the reference itself, so that seed and
+            reference lie in one basin and the map between them is single-valued; ``assigned`` pairs independent
+            ETKDGv3 seeds with references.
     """
 
     pool: int = 8
     mmff94s: bool = True
+    pairing: str = "assigned"
 
     def __post_init__(self) -> None:
+        if self.pairing not in PAIRINGS:
+            raise InputError(f"seeds.pairing {self.pairing!r} is not one of {', '.join(PAIRINGS)}")
+        if self.pairing == "relaxed" and not self.mmff94s:
+            raise InputError("seeds.pairing 'relaxed' needs seeds.mmff94s")
         if self.pool < 1:
             raise InputError("seeds.pool must be at least 1")
 
@@ -41,6 +62,8 @@ def with_seeds(conformers: ConformerSet, settings: SeedSettings, *, seed: int) -
         MoleculeError: ``embed`` or ``stereo`` when no seed can be made.
     """
     molecule = conformers.molecule
+    if settings.pairing == "relaxed" and (relaxed := _relaxed(conformers)) is not None:
+        return replace(conformers, seeds=relaxed)
     mol = to_mol(molecule)
     n = max(len(conformers), settings.pool)
     seeds = embed(molecule, n, seed=seed, settings=EmbedSettings(mmff94s=settings.mmff94s))
@@ -61,6 +84,21 @@ def with_seeds(conformers: ConformerSet, settings: SeedSettings, *, seed: int) -
             parents=parents,
         )
     return replace(conformers, seeds=paired)
+
+
+def _relaxed(conformers: ConformerSet) -> Float32[np.ndarray, "conf atom 3"] | None:
+    """MMFF94s minima that each reference falls into, in its frame; None without MMFF parameters."""
+    mol = mol_with_conformers(conformers.molecule, conformers.positions)
+    _, energies = minimise_mmff(mol, max_steps=_RELAX_STEPS)
+    if not np.isfinite(energies).all():
+        return None
+    heavy = heavy_atoms(mol)
+    minima = np.array([c.GetPositions() for c in mol.GetConformers()])
+    for reference, minimum in zip(conformers.positions.astype(np.float64), minima, strict=True):
+        target, mobile = reference[heavy].mean(axis=0), minimum[heavy].mean(axis=0)
+        rotation = kabsch_rotation(reference[heavy] - target, minimum[heavy] - mobile)
+        minimum[:] = (minimum - mobile) @ rotation + target
+    return minima.astype(np.float32)
 
 
 def hydrogen_parents(graph: MolGraph) -> Int32[np.ndarray, " atom"]:

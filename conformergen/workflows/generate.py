@@ -1,7 +1,7 @@
 """The ``generate`` command and function: SMILES in, verified conformers out, nothing lost."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -9,7 +9,16 @@ from typing import Final
 import numpy as np
 from rdkit import Chem
 
-from conformergen.chem import EmbedSettings, embed, heavy_atoms, mol_with_conformers, symmetry_group, to_mol
+from conformergen.chem import (
+    EmbedSettings,
+    TorsionSettings,
+    embed,
+    heavy_atoms,
+    mol_with_conformers,
+    symmetry_group,
+    to_mol,
+    torsion_search,
+)
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.duplicates import farthest_first
@@ -35,11 +44,11 @@ _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
-#: Baselines that need no model: whether their ETKDGv3 conformers are MMFF94s-minimised.
-BASELINES: Final[Mapping[str, bool]] = {"etkdg": False, "etkdg+mmff94s": True}
+#: Methods that need no model; the model starts from one of them.
+SEEDERS: Final = ("etkdg", "etkdg+mmff94s", "torsion+mmff94s")
 #: GFN-FF minima from metadynamics, stages 1 to 6 of ``reference``: tens of CPU seconds for each molecule.
 SEARCH: Final = "gfnff"
-METHODS: Final = ("model", *BASELINES, SEARCH)
+METHODS: Final = ("model", *SEEDERS, SEARCH)
 #: Which minima of a search are emitted: the lowest, or the lowest and then each the farthest from those before it.
 SELECTIONS: Final = ("lowest", "diverse")
 
@@ -52,6 +61,8 @@ class GenerateSettings:
         n: Conformers of each molecule.
         per_reference: When positive, n is this multiple of the input's ``n_conformers`` (2 for the 2K protocol).
         method: Entry of ``METHODS``.
+        seeds: Entry of ``SEEDERS`` for the model, or ``auto``: what suits the checkpoint.
+        pool: Starts of a torsion search for each conformer asked for.
         checkpoint: Name or path of the model.
         sampler: Entry of ``sampling.SAMPLERS``.
         steps: Integration steps.
@@ -68,6 +79,8 @@ class GenerateSettings:
     n: int = 20
     per_reference: int = 0
     method: str = "model"
+    seeds: str = "auto"
+    pool: int = TorsionSettings.pool
     checkpoint: str = "default"
     sampler: str = "euler"
     steps: int = 5
@@ -83,14 +96,15 @@ class GenerateSettings:
     def __post_init__(self) -> None:
         for name, known in (
             ("method", METHODS),
+            ("seeds", ("auto", *SEEDERS)),
             ("select", SELECTIONS),
             ("refine", tuple(REFINERS)),
             ("stereo", STEREO_POLICIES),
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        if self.n < 1 or self.per_reference < 0 or self.steps < 1 or self.max_atoms < 1:
-            raise InputError("-n, --steps and --max-atoms must be at least 1")
+        if self.per_reference < 0 or min(self.n, self.pool, self.steps, self.max_atoms) < 1:
+            raise InputError("-n, --pool, --steps and --max-atoms must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +141,27 @@ class Seeded:
     n: int
 
 
-def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, mmff94s: bool) -> Seeded:
-    """Parse one input, settle its stereo and embed its seeds; the work of one process.
+def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: str) -> Seeded:
+    """Parse one input, settle its stereo and make its seeds; the work of one process.
 
     Raises:
         MoleculeError: With the reason why there is no seed.
     """
 
     def seeds(molecule: Molecule, n: int) -> ConformerSet:
-        positions = embed(molecule, n, seed=settings.seed, settings=EmbedSettings(mmff94s=mmff94s))
-        return ConformerSet(molecule=molecule, positions=positions)
+        if seeder == "torsion+mmff94s":
+            positions, energies = torsion_search(
+                molecule, n, seed=settings.seed, settings=TorsionSettings(pool=settings.pool)
+            )
+            known = bool(np.isfinite(energies).all())
+            return ConformerSet(
+                molecule=molecule,
+                positions=positions.astype(np.float32),
+                energies=energies if known else None,
+                energy_method="mmff94s" if known else "",
+            )
+        embedding = EmbedSettings(mmff94s=seeder == "etkdg+mmff94s")
+        return ConformerSet(molecule=molecule, positions=embed(molecule, n, seed=settings.seed, settings=embedding))
 
     return _prepare(record, settings, seeds)
 
@@ -271,9 +296,19 @@ class _ModelSampler:
             assert seed is not None
             results[key] = seed
         return [
-            replace(seeds, positions=np.stack([results[index, c] for c in range(n)]).astype(np.float32))
+            ConformerSet(
+                molecule=seeds.molecule, positions=np.stack([results[index, c] for c in range(n)]).astype(np.float32)
+            )
             for index, (seeds, n) in enumerate(sets)
         ]
+
+
+def _seeder(settings: GenerateSettings, sampler: _ModelSampler | None) -> str:
+    if sampler is None:
+        return settings.method
+    if settings.seeds != "auto":
+        return settings.seeds
+    return "torsion+mmff94s" if sampler.model.seeds_mmff94s else "etkdg"
 
 
 def generate_stream(
@@ -299,8 +334,8 @@ def generate_stream(
         choose_engine("xtb")
         seeding, timeout = partial(search_minima, settings=settings), _SEARCH_TIMEOUT
     else:
-        mmff94s = sampler.model.seeds_mmff94s if sampler else BASELINES[settings.method]
-        seeding, timeout = partial(prepare_seeds, settings=settings, mmff94s=mmff94s), _TIMEOUT
+        seeder = _seeder(settings, sampler)
+        seeding, timeout = partial(prepare_seeds, settings=settings, seeder=seeder), _TIMEOUT
     refining = partial(refine_set, settings=settings)
     stream = iter(records)
     while block := list(itertools.islice(stream, _BLOCK)):
@@ -373,7 +408,8 @@ def generate(
         molecule: SMILES, or an RDKit molecule (its stereo labels count, its conformers do not).
         n: Conformers.
         checkpoint: Name of a shipped model, or a folder.
-        method: ``model``, ``etkdg``, ``etkdg+mmff94s``, or ``gfnff`` (GFN-FF minima by metadynamics; needs xtb).
+        method: ``model``, ``etkdg``, ``etkdg+mmff94s``, ``torsion+mmff94s`` (random search of torsions), or ``gfnff``
+            (GFN-FF minima by metadynamics; needs xtb).
         steps: Network evaluations of the default sampler.
         seed: Same seed, same conformers.
         refine: ``none``, ``mmff94s``, ``gfn-ff`` or ``gfn2-xtb``.
