@@ -14,7 +14,14 @@ from conformergen.chem.molecule import (
     to_mol,
 )
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
-from conformergen.chem.torsion import TorsionSettings, torsion_search
+from conformergen.chem.torsion import (
+    TorsionSettings,
+    get_torsions,
+    rotors,
+    set_torsions,
+    torsion_minima,
+    torsion_search,
+)
 
 __all__ = [
     "ELEMENT_SYMBOLS",
@@ -23,6 +30,7 @@ __all__ = [
     "conformer_positions",
     "embed",
     "featurise",
+    "get_torsions",
     "heavy_atoms",
     "minimise_mmff",
     "mol_from_arrays",
@@ -33,7 +41,10 @@ __all__ = [
     "perceive",
     "relabelings",
     "resolve_open_stereo",
+    "rotors",
+    "set_torsions",
     "symmetry_group",
     "to_mol",
+    "torsion_minima",
     "torsion_search",
 ]

@@ -7,7 +7,7 @@ that it hardly ever draws, and that a uniform draw followed by minimisation reac
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 from typing import Final
 
 import numpy as np
@@ -18,12 +18,16 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
 from conformergen.chem.forcefield import minimise_mmff
 from conformergen.chem.molecule import mol_with_conformers, to_mol
+from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.errors import InputError
+from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
 
 #: Single bonds outside rings between atoms that have a further neighbour each, no triple bond beside them.
 _ROTOR: Final = Chem.MolFromSmarts("[!$(*#*)&!D1]-&!@[!$(*#*)&!D1]")
+#: Minima of a force field differ in torsions or not at all: coarser than CREGEN's criteria, heavy atoms only.
+_SAME: Final = DuplicateRule(energy_rmsd=0.3, rmsd=0.15)
 #: Ring conformations come from the seeds: at least so many, whatever their share.
 _MIN_SEEDS: Final = 8
 
@@ -46,10 +50,13 @@ class TorsionSettings:
     coarse_steps: int = 40
     fine_steps: int = 160
     temperature: float = 4.0
+    window: float = 6.0
+    timeout: int = 60
 
     def __post_init__(self) -> None:
-        if min(self.pool, self.seeds_share, self.coarse_steps, self.fine_steps) < 1 or self.temperature <= 0:
-            raise InputError("torsion search: pool, shares and steps must be at least 1, temperature positive")
+        counts = (self.pool, self.seeds_share, self.coarse_steps, self.fine_steps, self.timeout)
+        if min(counts) < 1 or min(self.temperature, self.window) <= 0:
+            raise InputError("torsion search: counts must be at least 1, temperature and window positive")
 
 
 def rotors(mol: Chem.Mol) -> Int64[np.ndarray, "rotor 4"]:
@@ -68,62 +75,130 @@ def _is_methyl(atom: Chem.Atom) -> bool:
     return atom.GetAtomicNum() == 6 and sum(n.GetAtomicNum() == 1 for n in atom.GetNeighbors()) == 3
 
 
+def get_torsions(
+    mol: Chem.Mol, positions: Float64[np.ndarray, "atom 3"], quartets: Int64[np.ndarray, "rotor 4"]
+) -> Float64[np.ndarray, " rotor"]:
+    """Dihedral angles, degrees; the conformers of ``mol`` play no part."""
+    conformer = Chem.Conformer(mol.GetNumAtoms())
+    conformer.SetPositions(positions)
+    return np.array([rdMolTransforms.GetDihedralDeg(conformer, *quartet) for quartet in quartets.tolist()])
+
+
+def set_torsions(
+    mol: Chem.Mol,
+    positions: Float64[np.ndarray, "atom 3"],
+    quartets: Int64[np.ndarray, "rotor 4"],
+    degrees: Float64[np.ndarray, " rotor"],
+) -> Float64[np.ndarray, "atom 3"]:
+    """Turn bonds to dihedral angles; NaN leaves a bond as it is."""
+    turned = Chem.Mol(mol, True)  # noqa: FBT003  RDKit takes no keyword: without conformers
+    turned.RemoveAllConformers()
+    turned.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
+    conformer = turned.GetConformer()
+    conformer.SetPositions(positions)
+    for (i, j, k, m), angle in zip(quartets.tolist(), degrees.tolist(), strict=True):
+        if not isnan(angle):
+            rdMolTransforms.SetDihedralDeg(conformer, i, j, k, m, angle)
+    return conformer.GetPositions()
+
+
 def torsion_search(
     molecule: Molecule, n: int, *, seed: int, settings: TorsionSettings | None = None
 ) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
-    """Up to ``n`` MMFF94s minima (Å, kcal/mol) with the requested stereo, in random order.
+    """``n`` MMFF94s minima (Å, kcal/mol) with the requested stereo: different ones in rising energy, then repeats.
 
     A molecule without stereocentres has every conformer in two mirror images of one energy: half of its conformers
-    are made, and then reflected. Where MMFF94s has no parameters, or nothing turns, the minima of the seeds are given,
-    with energies NaN without parameters.
+    are made, and then reflected. Repeats are drawn by Boltzmann weight. Where MMFF94s has no parameters, or nothing
+    turns, the minima of the seeds are given, with energies NaN without parameters.
+
+    Raises:
+        MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
+    """
+    settings = settings or TorsionSettings()
+    reflects = len(molecule.graph.centres) == 0
+    wanted = ceil(n / 2) if reflects else n
+    positions, energies = torsion_minima(molecule, wanted, seed=seed, settings=settings)
+    if np.isfinite(energies).all():
+        weights = np.exp(-(energies - energies.min()) / settings.temperature)
+        rng = np.random.default_rng(random_seed(molecule, seed, "repeats"))
+        again = rng.choice(len(energies), size=wanted - len(energies), p=weights / weights.sum())
+    else:
+        again = np.arange(wanted - len(energies)) % len(energies)
+    filled = np.concatenate([np.arange(len(energies)), again])
+    positions, energies = positions[filled], energies[filled]
+    if reflects:
+        positions, energies = np.concatenate([positions, -positions])[:n], np.concatenate([energies, energies])[:n]
+    return positions, energies
+
+
+def torsion_minima(
+    molecule: Molecule, n: int, *, seed: int, settings: TorsionSettings | None = None
+) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
+    """Up to ``n`` different MMFF94s minima (Å, kcal/mol) in rising energy; of mirror images without centres, one.
 
     Raises:
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
     """
     settings = settings or TorsionSettings()
     mol = to_mol(molecule)
-    turned = rotors(mol)
-    if len(turned) == 0 or not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        return _minimised(molecule, embed(molecule, n, seed=seed, settings=EmbedSettings(mmff94s=False)))
-    reflects = len(molecule.graph.centres) == 0
-    wanted = ceil(n / 2) if reflects else n
-    n_seeds = min(wanted, max(_MIN_SEEDS, ceil(wanted / settings.seeds_share)))
-    seeds = embed(molecule, n_seeds, seed=seed, settings=EmbedSettings(mmff94s=False))
+    quartets = rotors(mol)
+    plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
+    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        positions = embed(molecule, n, seed=seed, settings=plain).astype(np.float64)
+        return positions, np.full(len(positions), np.nan)
+    n_seeds = min(n, max(_MIN_SEEDS, ceil(n / settings.seeds_share))) if len(quartets) else n
+    seeds = embed(molecule, n_seeds, seed=seed, settings=plain).astype(np.float64)
+    if len(quartets) == 0:
+        return _different(
+            molecule, *_minimised(molecule, seeds, settings.coarse_steps + settings.fine_steps), n, settings
+        )
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
-    starts = mol_with_conformers(molecule, seeds[np.arange(settings.pool * wanted) % len(seeds)])
-    for conformer in starts.GetConformers():
-        for (i, j, k, m), angle in zip(turned.tolist(), rng.uniform(-180.0, 180.0, len(turned)).tolist(), strict=True):
-            rdMolTransforms.SetDihedralDeg(conformer, i, j, k, m, angle)
-    _, energies = minimise_mmff(starts, max_steps=settings.coarse_steps)
-    coarse = _positions(starts)
-    coarse, energies = _right_stereo(molecule, coarse, energies)
-    kept = _draw(energies, max(wanted, settings.pool * wanted // 2), settings.temperature, rng)
+    turned = [
+        set_torsions(mol, seeds[i % len(seeds)], quartets, rng.uniform(-180.0, 180.0, len(quartets)))
+        for i in range(max(1, settings.pool * n - len(seeds)))
+    ]
+    coarse, energies = _minimised(molecule, np.concatenate([seeds, np.array(turned)]), settings.coarse_steps)
+    kept = _draw(energies, max(n, settings.pool * n // 2), settings.temperature, rng)
     positions, energies = _minimised(molecule, coarse[kept], settings.fine_steps)
-    kept = _draw(energies, wanted, settings.temperature, rng)
-    positions, energies = positions[kept], energies[kept]
-    if len(positions) < wanted:  # clashes that inverted a centre: the seeds' own minima instead
-        more, their_energies = _minimised(molecule, seeds[: wanted - len(positions)])
-        positions, energies = np.concatenate([positions, more]), np.concatenate([energies, their_energies])
-    if reflects:
-        positions, energies = np.concatenate([positions, -positions])[:n], np.concatenate([energies, energies])[:n]
-    return positions, energies
+    if len(positions) == 0:  # clashes that inverted a centre, every time
+        positions, energies = _minimised(molecule, seeds, settings.fine_steps)
+    return _different(molecule, positions, energies, n, settings)
+
+
+def _different(
+    molecule: Molecule,
+    positions: Float64[np.ndarray, "conf atom 3"],
+    energies: Float64[np.ndarray, " conf"],
+    n: int,
+    settings: TorsionSettings,
+) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
+    """The ``n`` lowest different minima inside the window."""
+    mol = to_mol(molecule)
+    table = Chem.GetPeriodicTable()
+    inside = energies <= energies.min() + settings.window
+    positions, energies = positions[inside], energies[inside]
+    kept = unique_conformers(
+        positions,
+        energies,
+        masses=np.array([table.GetAtomicWeight(int(z)) for z in molecule.graph.atomic_numbers]),
+        compared=heavy_atoms(mol),
+        group=symmetry_group(mol),
+        achiral=len(molecule.graph.centres) == 0,
+        rule=_SAME,
+        limit=n,
+    )
+    return positions[kept], energies[kept]
 
 
 def _minimised(
-    molecule: Molecule, positions: np.ndarray, max_steps: int = 500
-) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
+    molecule: Molecule, positions: np.ndarray, max_steps: int
+) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
+    """Minimise; what has the requested stereo is given."""
     mol = mol_with_conformers(molecule, positions)
     _, energies = minimise_mmff(mol, max_steps=max_steps)
-    return _right_stereo(molecule, _positions(mol), energies)
-
-
-def _positions(mol: Chem.Mol) -> Float64[np.ndarray, "conf atom 3"]:
-    return np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(-1, mol.GetNumAtoms(), 3)
-
-
-def _right_stereo(molecule: Molecule, positions: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    good = stereo_ok(positions, molecule.graph)
-    return positions[good], energies[good]
+    minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
+    good = stereo_ok(minima, molecule.graph)
+    return minima[good], energies[good]
 
 
 def _draw(

@@ -1,8 +1,9 @@
 """SMILES to a complete GFN2-xTB ensemble: the pipeline of one molecule.
 
-ETKDGv3 starts, GFN-FF optimisation, GFN-FF metadynamics from the lowest minima, duplicate removal by CREGEN's
-criteria, GFN2-xTB single points, crude and final optimisation, 6 kcal/mol window. The order of work and
-the metadynamics ladder follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d).
+Random torsion search, GFN-FF optimisation, GFN-FF metadynamics from the lowest minima, duplicate removal by CREGEN's
+criteria, GFN2-xTB single points, crude and final optimisation, then torsions of the minima found crossed and turned on
+the GFN2-xTB surface itself, 6 kcal/mol window. The order of work, the metadynamics ladder and the crossing
+follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d).
 """
 
 import resource
@@ -14,7 +15,8 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
 
-from conformergen.chem import EmbedSettings, embed, symmetry_group
+from conformergen.chem import TorsionSettings, get_torsions, rotors, set_torsions, symmetry_group, torsion_minima
+from conformergen.chem.embedding import random_seed
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
@@ -27,9 +29,17 @@ from conformergen.units import GAS_CONSTANT, ROOM_TEMPERATURE
 
 #: CREST's ladder of pushes (hartree per atom) and widths (bohr^-2).
 _LADDER: Final = ((0.003, 1.3), (0.0015, 0.78), (0.003, 0.468), (0.0015, 0.281))
+#: Crossing: share of crossed children and of crossed torsions, width of a turn (degrees), window of the children's
+#: single points (kcal/mol), and distance (Å) below which a crude minimum is a known one.
+_CROSSED: Final = 0.5
+_TURN: Final = 70.0
+_CHILD_WINDOW: Final = 15.0
+_KNOWN: Final = 0.125
 #: Positions to a minimum and its energy, or None.
 Optimise = Callable[[np.ndarray], tuple[np.ndarray, float] | None]
 LEVELS: Final = ("gfn2-xtb", "gfn-ff")
+#: Duplicates of crude optimisations.
+_CRUDE: Final = DuplicateRule(energy=0.1)
 #: GFN-FF minima that are kept beside a GFN2 ensemble.
 _KEPT_FORCEFIELD: Final = 50
 
@@ -42,7 +52,7 @@ class ReferenceSettings:
         level: Level of the final geometries and energies, one of ``LEVELS``.
         engine: Entry of ``refinement.engines.ENGINES``; ``auto`` takes what is installed.
         ewin: Energy window of the result, kcal/mol.
-        starts_per_rotor: ETKDG starts per rotatable bond, twice that per flexible ring.
+        starts_per_rotor: Starts per rotatable bond, twice that per flexible ring.
         min_starts: Starts at least.
         max_starts: Starts at most.
         md_runs: Metadynamics runs, at most the length of the ladder.
@@ -51,6 +61,8 @@ class ReferenceSettings:
         screen_window: Window of the GFN2 single points, kcal/mol.
         max_crude: Structures taken to the crude optimisation at most.
         max_final: Structures taken to the final optimisation at most.
+        crossings: Rounds of crossing at most; they end when a round finds nothing new.
+        children: Structures made in a round for each minimum, and their number at most.
     """
 
     level: str = "gfn2-xtb"
@@ -65,6 +77,8 @@ class ReferenceSettings:
     screen_window: float = 12.0
     max_crude: int = 150
     max_final: int = 100
+    crossings: int = 2
+    children: tuple[int, int] = (3, 150)
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
@@ -77,7 +91,15 @@ class ReferenceSettings:
     @classmethod
     def lean(cls, **changes: object) -> "ReferenceSettings":
         """Training-set variant: half the starts, two runs, the 30 lowest conformers."""
-        small = cls(starts_per_rotor=15, min_starts=30, max_starts=150, md_runs=2, max_crude=80, max_final=30)
+        small = cls(
+            starts_per_rotor=15,
+            min_starts=30,
+            max_starts=150,
+            md_runs=2,
+            max_crude=80,
+            max_final=30,
+            crossings=0,
+        )
         return replace(small, **changes)  # type: ignore[arg-type]
 
 
@@ -167,6 +189,60 @@ class _Search:
         self.book(stage, len(kept))
         return positions[kept], energies[kept]
 
+    def cross(self, pool: tuple[np.ndarray, np.ndarray], turn: int) -> tuple[np.ndarray, np.ndarray]:
+        """Add the GFN2-xTB minima that children of those in ``pool`` lead to.
+
+        A child has the local geometry of one minimum and half of the torsions of another, or one or two torsions of its
+        own. Its single-point energy is worth something, unlike that of a force-field geometry, and basins
+        that the force field lacks can be reached.
+        """
+        settings, engine = self.settings, self.engine
+        quartets = rotors(engine.mol)
+        if len(pool[1]) == 0 or len(quartets) == 0:
+            return pool
+        rng = np.random.default_rng(random_seed(self.molecule, self.seed, f"crossing{turn}"))
+        factor, most = settings.children
+        angles = np.array([get_torsions(engine.mol, p, quartets) for p in pool[0]])
+        children = []
+        for _ in range(min(most, factor * len(angles))):
+            parent, other = rng.integers(len(angles), size=2)
+            wanted = np.full(len(quartets), np.nan)
+            if parent != other and rng.random() < _CROSSED:
+                taken = np.flatnonzero(rng.random(len(quartets)) < _CROSSED)
+                wanted[taken] = angles[other][taken]
+            else:
+                taken = rng.choice(len(quartets), size=min(len(quartets), int(rng.integers(1, 3))), replace=False)
+                wanted[taken] = angles[parent][taken] + rng.normal(0.0, _TURN, len(taken))
+            children.append(set_torsions(engine.mol, pool[0][parent], quartets, wanted))
+        starts: np.ndarray = np.array(children)
+        starts = starts[bonds_kept(starts, self.molecule.graph) & stereo_ok(starts, self.molecule.graph)]
+        lowest = pool[1].min()
+        scores = [engine.energy(p) for p in starts]
+        inside = np.array([e is not None and e < lowest + _CHILD_WINDOW for e in scores], dtype=bool)
+        starts = starts[inside]
+        crude = self.minima(starts, lambda p: engine.optimise(p, "crude"))
+        # What a crude optimisation brings close to a known minimum is that minimum, and ends here.
+        fresh = np.array(
+            [
+                e <= lowest + settings.ewin + 2.0 and self._distance(p, pool[0]) > _KNOWN
+                for p, e in zip(*crude, strict=True)
+            ],
+            dtype=bool,
+        )
+        crude = self.prune(
+            f"children{turn + 1}", (crude[0][fresh], crude[1][fresh]), window=settings.ewin + 2.0, rule=_CRUDE
+        )
+        best = self.minima(crude[0], engine.optimise)
+        joined = np.concatenate([pool[0], best[0]]), np.concatenate([pool[1], best[1]])
+        return self.prune(f"crossing{turn + 1}", joined, window=settings.ewin)
+
+    def _distance(self, positions: np.ndarray, others: np.ndarray) -> float:
+        reduced = others[:, self.compared]
+        probes = positions[None, self.compared]
+        if self.achiral:
+            probes = np.concatenate([probes, -probes])
+        return float(group_rmsd_matrix(reduced, probes, self.group).min())
+
 
 def _cpu_seconds() -> float:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -187,15 +263,15 @@ def n_starts(mol: Chem.Mol, settings: ReferenceSettings) -> int:
 def forcefield_ensemble(search: _Search) -> tuple[np.ndarray, np.ndarray]:
     """Stages 1 to 6: unique GFN-FF minima (Å, kcal/mol) in rising energy."""
     settings = search.settings
-    starts = embed(
+    starts, _ = torsion_minima(
         search.molecule,
         n_starts(search.engine.mol, settings),
         seed=search.seed,
-        settings=EmbedSettings(mmff94s=False, timeout=300),
+        settings=TorsionSettings(window=settings.forcefield_window, timeout=300),
     )
     search.book("starts", len(starts))
     engine = search.engine
-    pool = search.minima(starts.astype(np.float64), engine.forcefield)
+    pool = search.minima(starts, engine.forcefield)
     window = settings.forcefield_window
     pool = search.prune(engine.forcefield_name, pool, window=window)
     if len(pool[0]) == 0:
@@ -236,11 +312,14 @@ def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed:
     pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64))
     pool = search.prune("screen", pool, window=settings.screen_window, limit=settings.max_crude)
     pool = search.minima(pool[0], lambda p: engine.optimise(p, "crude"))
-    pool = search.prune(
-        "crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=DuplicateRule(energy=0.1)
-    )
+    pool = search.prune("crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=_CRUDE)
     pool = search.minima(pool[0], engine.optimise)
     pool = search.prune("final", pool, window=settings.ewin)
+    for turn in range(settings.crossings):
+        known = len(pool[1])
+        pool = search.cross(pool, turn)
+        if len(pool[1]) == known:
+            break
     if len(pool[0]) == 0:
         raise MoleculeError("reacted", "no GFN2-xTB minimum keeps the bonds and stereo of the SMILES")
     return _result(search, pool, forcefield)

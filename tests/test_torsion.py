@@ -1,0 +1,117 @@
+"""Random torsion search: turning bonds, minima, repeats, mirror images; seeds relaxed from references."""
+
+import numpy as np
+import pytest
+
+from conformergen.chem import (
+    TorsionSettings,
+    embed,
+    get_torsions,
+    minimise_mmff,
+    mol_with_conformers,
+    molecule_from_smiles,
+    rotors,
+    set_torsions,
+    to_mol,
+    torsion_minima,
+    torsion_search,
+)
+from conformergen.datasets.pairing import SeedSettings, with_seeds
+from conformergen.errors import InputError
+from conformergen.geometry.stereo import stereo_ok
+from conformergen.records import ConformerSet
+
+CHIRAL = "C[C@H](O)[C@@H](N)CCOC(=O)/C=C/c1ccccc1"
+
+
+def _energies(molecule, positions):
+    mol = mol_with_conformers(molecule, positions)
+    return minimise_mmff(mol, max_steps=1)[1]
+
+
+def test_methyls_and_double_bonds_are_not_turned():
+    mol = to_mol(molecule_from_smiles("CC/C=C/C#CCO"))
+    assert {tuple(sorted(q[1:3])) for q in rotors(mol).tolist()} == {(1, 2), (6, 7)}
+    assert len(rotors(to_mol(molecule_from_smiles("CC")))) == 0
+
+
+def test_torsions_are_set_and_read_back():
+    molecule = molecule_from_smiles("CCOCCN")
+    mol = to_mol(molecule)
+    start = embed(molecule, 1, seed=0)[0].astype(np.float64)
+    quartets = rotors(mol)
+    wanted = np.linspace(-150.0, 150.0, len(quartets))
+    wanted[1] = np.nan
+    turned = set_torsions(mol, start, quartets, wanted)
+    before, after = get_torsions(mol, start, quartets), get_torsions(mol, turned, quartets)
+    np.testing.assert_allclose(after, np.where(np.isnan(wanted), before, wanted), atol=1e-6)
+    bonds = molecule.graph.bonds
+    length = [np.linalg.norm(p[bonds[:, 0]] - p[bonds[:, 1]], axis=1) for p in (start, turned)]
+    np.testing.assert_allclose(length[0], length[1], atol=1e-9)
+
+
+def test_search_keeps_stereo_and_is_repeatable():
+    molecule = molecule_from_smiles(CHIRAL)
+    positions, energies = torsion_search(molecule, 12, seed=5)
+    again, _ = torsion_search(molecule, 12, seed=5)
+    other, _ = torsion_search(molecule, 12, seed=6)
+    assert positions.shape == (12, molecule.graph.n_atoms, 3)
+    assert stereo_ok(positions, molecule.graph).all()
+    np.testing.assert_array_equal(positions, again)
+    assert not np.array_equal(positions, other)
+    minima, their_energies = torsion_minima(molecule, 12, seed=5)
+    assert np.all(np.diff(their_energies) >= 0)
+    np.testing.assert_array_equal(positions[: len(minima)], minima)
+    assert np.ptp(energies) <= TorsionSettings().window
+
+
+def test_molecule_without_centres_gives_mirror_images():
+    molecule = molecule_from_smiles("OCCCCN")
+    positions, energies = torsion_search(molecule, 9, seed=0)
+    assert len(positions) == 9
+    np.testing.assert_array_equal(positions[5:], -positions[:4])
+    np.testing.assert_allclose(energies[5:], energies[:4])
+    np.testing.assert_allclose(_energies(molecule, positions), energies, atol=0.1)
+
+
+def test_search_finds_minima_that_etkdg_does_not():
+    molecule = molecule_from_smiles("CCOC(=O)c1ccc(OCC)cc1C(=O)NC")
+    minima, energies = torsion_minima(molecule, 60, seed=0)
+    mol = mol_with_conformers(molecule, embed(molecule, 60, seed=0))
+    _, theirs = minimise_mmff(mol, max_steps=500)
+    low = theirs.min() + 6.0
+    distinct = len(np.unique(np.round(theirs[theirs < low], 1)))
+    assert len(np.unique(np.round(energies[energies < low], 1))) > 1.2 * distinct
+    assert len(minima) == len(energies)
+
+
+def test_molecules_without_rotors_or_parameters_give_their_seeds():
+    for smiles, finite in (("C", True), ("c1ccccc1", True), ("OB(O)c1ccccc1", False)):
+        positions, energies = torsion_search(molecule_from_smiles(smiles), 7, seed=0)
+        assert len(positions) == 7
+        assert bool(np.isfinite(energies).all()) is finite
+
+
+def test_settings_are_checked():
+    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}):
+        with pytest.raises(InputError):
+            TorsionSettings(**wrong)
+    for wrong in ({"pairing": "random"}, {"pairing": "relaxed", "mmff94s": False}):
+        with pytest.raises(InputError, match="pairing"):
+            SeedSettings(**wrong)
+
+
+def test_relaxed_seeds_are_the_minima_of_their_references():
+    molecule = molecule_from_smiles("CCCOC")
+    rng = np.random.default_rng(0)
+    references = embed(molecule, 4, seed=0) + rng.normal(0.0, 0.03, (4, molecule.graph.n_atoms, 3)).astype(np.float32)
+    paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
+    assert np.all(_energies(molecule, paired.seeds) < _energies(molecule, references) - 0.3)
+    assert np.sqrt(((paired.seeds - references) ** 2).sum(-1).mean(-1)).max() < 0.5
+
+
+def test_relaxed_seeds_without_parameters_are_assigned():
+    molecule = molecule_from_smiles("OB(O)c1ccccc1")
+    references = embed(molecule, 2, seed=0)
+    paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
+    assert np.isfinite(paired.seeds).all()
