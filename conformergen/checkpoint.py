@@ -18,12 +18,14 @@ from conformergen.datasets.shards import file_digest
 from conformergen.diffusion import DiffusionSettings
 from conformergen.errors import DataError, InputError
 from conformergen.nn import Backbone, NetworkSettings, make_backbone
+from conformergen.nn.energy import EnergyNetwork
 from conformergen.training.loop import Trainer
 
 SCHEMA: Final = 1
 WEIGHTS: Final = "model.safetensors"
 SETTINGS: Final = "settings.json"
 STATE: Final = "state.safetensors"
+RANKER: Final = "ranker.safetensors"
 DIGESTS: Final = "digest.json"
 DEFAULT: Final = "default"
 
@@ -37,6 +39,8 @@ class Model:
         diffusion: Prior and path it was trained for.
         name: Of the checkpoint.
         seeds_mmff94s: Whether its seed conformers are MMFF94s-minimised.
+        ranker: Orders force-field conformers by predicted GFN2-xTB energy before they go through the network;
+            None for a model without one.
         settings: Everything stored beside the weights.
         digest: SHA-256 of the weights.
     """
@@ -45,6 +49,7 @@ class Model:
     diffusion: DiffusionSettings
     name: str
     seeds_mmff94s: bool = True
+    ranker: EnergyNetwork | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
 
@@ -93,8 +98,8 @@ def _verify(folder: Path) -> dict[str, str]:
         path = folder / name
         if path.parent != folder or not path.is_file() or file_digest(path) != digest:
             raise DataError(f"{path}: SHA-256 differs from {DIGESTS}")
-    if WEIGHTS not in digests or SETTINGS not in digests:
-        raise DataError(f"{folder}: {DIGESTS} does not cover {WEIGHTS} and {SETTINGS}")
+    if SETTINGS not in digests or not {WEIGHTS, RANKER} & digests.keys():
+        raise DataError(f"{folder}: {DIGESTS} does not cover the weights and {SETTINGS}")
     return digests
 
 
@@ -123,9 +128,35 @@ def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu"
         diffusion=config.diffusion,
         name=str(settings.get("name") or folder.name),
         seeds_mmff94s=bool(settings.get("seeds_mmff94s", True)),
+        ranker=load_ranker(folder, device=device) if RANKER in digests else None,
         settings=settings,
         digest=digests[WEIGHTS],
     )
+
+
+def ranker_files(ranker: EnergyNetwork, **record: Any) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Weights of a ranker as file contents, and what its model's settings say about it."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in ranker.state_dict().items()}
+    return {RANKER: save(tensors)}, {"network": asdict(ranker.settings), **record}
+
+
+def load_ranker(folder: Path, *, device: str | torch.device = "cpu") -> EnergyNetwork:
+    """Ranker of a model folder or of a ``train-ranker`` run; digests are checked.
+
+    Raises:
+        DataError: When it is missing or damaged.
+    """
+    if RANKER not in _verify(folder):
+        raise DataError(f"{folder}: no {RANKER}")
+    settings = json.loads((folder / SETTINGS).read_text())
+    ranker = EnergyNetwork(from_mapping(NetworkSettings, settings["ranker"]["network"]))
+    try:
+        ranker.load_state_dict(load((folder / RANKER).read_bytes()))
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(f"{folder}: the ranker does not fit its settings ({error})") from error
+    for parameter in ranker.parameters():
+        parameter.requires_grad = False
+    return ranker.to(device).eval()
 
 
 def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:

@@ -1,7 +1,7 @@
 """RDKit: parsing, graphs, stereochemistry, symmetry, embedding and force fields."""
 
 from conformergen.chem.embedding import EmbedSettings, embed
-from conformergen.chem.forcefield import minimise_mmff
+from conformergen.chem.forcefield import minimise_mmff, mmff_energies
 from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
@@ -16,6 +16,8 @@ from conformergen.chem.molecule import (
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
 from conformergen.chem.torsion import (
     TorsionSettings,
+    complete,
+    distinct,
     get_torsions,
     rotors,
     set_torsions,
@@ -27,12 +29,15 @@ __all__ = [
     "ELEMENT_SYMBOLS",
     "EmbedSettings",
     "TorsionSettings",
+    "complete",
     "conformer_positions",
+    "distinct",
     "embed",
     "featurise",
     "get_torsions",
     "heavy_atoms",
     "minimise_mmff",
+    "mmff_energies",
     "mol_from_arrays",
     "mol_with_conformers",
     "molecule_from_mol",

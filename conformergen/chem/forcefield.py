@@ -22,3 +22,14 @@ def minimise_mmff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndar
         mol, numThreads=1, maxIters=max_steps, mmffVariant="MMFF94s"
     )
     return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])
+
+
+def mmff_energies(mol: Chem.Mol) -> np.ndarray:
+    """Energies of the conformers as they are, kcal/mol; NaN without MMFF parameters."""
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
+    if properties is None:
+        return np.full(mol.GetNumConformers(), np.nan)
+    fields = (
+        rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=c.GetId()) for c in mol.GetConformers()
+    )
+    return np.array([field.CalcEnergy() for field in fields])

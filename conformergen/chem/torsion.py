@@ -115,18 +115,38 @@ def torsion_search(
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
     """
     settings = settings or TorsionSettings()
-    reflects = len(molecule.graph.centres) == 0
-    wanted = ceil(n / 2) if reflects else n
-    positions, energies = torsion_minima(molecule, wanted, seed=seed, settings=settings)
+    minima = torsion_minima(molecule, distinct(molecule, n), seed=seed, settings=settings)
+    return complete(molecule, *minima, n, seed=seed, settings=settings)
+
+
+def distinct(molecule: Molecule, n: int) -> int:
+    """Conformers to make for ``n``: half where each stands for its mirror image too."""
+    return ceil(n / 2) if len(molecule.graph.centres) == 0 else n
+
+
+def complete(
+    molecule: Molecule,
+    positions: Float64[np.ndarray, "conf atom 3"],
+    energies: Float64[np.ndarray, " conf"],
+    n: int,
+    *,
+    seed: int,
+    settings: TorsionSettings,
+) -> tuple[Float64[np.ndarray, "n atom 3"], Float64[np.ndarray, " n"]]:
+    """``n`` of different conformers: the lowest inside the window, repeats by Boltzmann weight, mirror images."""
+    wanted = distinct(molecule, n)
     if np.isfinite(energies).all():
-        weights = np.exp(-(energies - energies.min()) / settings.temperature)
+        order = np.argsort(energies, kind="stable")
+        order = order[energies[order] <= energies.min() + settings.window][:wanted]
+        weights = np.exp(-(energies[order] - energies.min()) / settings.temperature)
         rng = np.random.default_rng(random_seed(molecule, seed, "repeats"))
-        again = rng.choice(len(energies), size=wanted - len(energies), p=weights / weights.sum())
+        again = rng.choice(order, size=wanted - len(order), p=weights / weights.sum())
     else:
-        again = np.arange(wanted - len(energies)) % len(energies)
-    filled = np.concatenate([np.arange(len(energies)), again])
+        order = np.arange(len(energies))[:wanted]
+        again = order[np.arange(wanted - len(order)) % len(order)]
+    filled = np.concatenate([order, again])
     positions, energies = positions[filled], energies[filled]
-    if reflects:
+    if wanted < n:
         positions, energies = np.concatenate([positions, -positions])[:n], np.concatenate([energies, energies])[:n]
     return positions, energies
 

@@ -87,6 +87,34 @@ def train(
     )
 
 
+@app.command("train-ranker")
+def train_ranker(
+    data: Annotated[list[Path], typer.Option("--data", help="Shards of MMFF94s minima with GFN2-xTB energies.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the ranker.")],
+    init: Annotated[str | None, typer.Option(help="Start from the layers of this model.")] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of batches and weights.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the network that orders conformers by predicted GFN2-xTB energy."""
+    from dataclasses import asdict
+
+    from conformergen.training.ranking import RankingSettings
+    from conformergen.workflows.train_ranker import RankingQuality, fit
+
+    def report(step: int, loss: float, quality: RankingQuality | None) -> None:
+        held_out = "" if quality is None else (
+            f" held out: rho {quality.ranker:.3f} (MMFF94s {quality.force_field:.3f}), "
+            f"error {quality.ranker_error:.2f} ({quality.force_field_error:.2f}) kcal/mol"
+        )  # fmt: skip
+        say(f"step {step} loss {loss:.4f}{held_out}")
+
+    settings = RankingSettings(steps=steps, learning_rate=learning_rate, seed=seed)
+    quality = fit(data, out, settings, init=init, device=device, report=report)
+    say_json({"steps": steps, **(asdict(quality) if quality else {})})
+
+
 class _Report:
     """Move the bar and print each log line."""
 

@@ -153,6 +153,15 @@ class HeadwiseNetwork(Backbone):
         self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch atom 3"]:
         """Displacement of each atom, without its mean."""
+        x, v = self.features(graph, positions, noise)
+        mask = graph.mask[..., None].to(positions.dtype)
+        out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask
+        return out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
+
+    def features(
+        self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]
+    ) -> tuple[Scalars, Vectors]:
+        """Invariant and vector features of each atom after the last layer; zero on padding."""
         b, n, _ = positions.shape
         mask = graph.mask[..., None].to(positions.dtype)
         difference = positions[:, :, None] - positions[:, None]
@@ -168,5 +177,4 @@ class HeadwiseNetwork(Backbone):
         bias = self.pairs(pair).unflatten(-1, (self.settings.layers, 2, self.settings.heads)).permute(3, 4, 0, 5, 1, 2)
         for index, layer in enumerate(self.layers):
             x, v, p, a = layer(x, v, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
-        out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask
-        return out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
+        return x, v

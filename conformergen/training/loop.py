@@ -124,7 +124,7 @@ class Trainer:
         self.diffusion, self.settings = diffusion, settings
         self.path = diffusion.make_path()
         # Buffers (states, levels and scales of the branches) are copied by AveragedModel, never averaged.
-        self.average = AveragedModel(self.network, avg_fn=_ema(settings.ema))
+        self.average = AveragedModel(self.network, avg_fn=ema(settings.ema))
         # A deep copy of e3nn's compiled products lists other buffers than the original; a second build does not.
         self.average.module = make_backbone(network.settings).to(self.device)
         self.average.module.load_state_dict(self.network.state_dict())
@@ -268,7 +268,7 @@ class Trainer:
         return max((b.max_level for b in self.branches), default=0.0)
 
 
-def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Exponential average whose memory grows with the run until ``decay`` is reached."""
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:

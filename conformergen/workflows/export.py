@@ -1,12 +1,21 @@
 """The ``export`` command: a model for inference."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from conformergen.checkpoint import exact_state, load_model, model_files, write_checkpoint
+from conformergen.checkpoint import (
+    SETTINGS,
+    exact_state,
+    load_model,
+    load_ranker,
+    model_files,
+    ranker_files,
+    write_checkpoint,
+)
 from conformergen.chem import embed, molecule_from_smiles
 from conformergen.config import RunConfig, from_mapping
 from conformergen.errors import InputError
@@ -18,8 +27,8 @@ from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_er
 _EXAMPLE: Final = "CC(C)NC[C@H](O)COc1cccc2ccccc12"
 
 
-def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict[str, Any]:
-    """Write weights, settings and digests of a run's averaged network.
+def export(run: str, out: Path, *, exact: bool, name: str | None = None, ranker: Path | None = None) -> dict[str, Any]:
+    """Write weights, settings and digests of a run's averaged network, and of a ``train-ranker`` run beside it.
 
     Raises:
         InputError: When the folder exists, or an exact export would drop an open branch.
@@ -49,7 +58,12 @@ def export(run: str, out: Path, *, exact: bool, name: str | None = None) -> dict
         "equivariant": max_beta == 0.0 or exact,
         "trained_with": model.settings["config"]["network"]["relaxation"]["mode"],
     }
-    write_checkpoint(out, model_files(network, config, **extra))
+    files: dict[str, bytes] = {}
+    if ranker is not None:
+        record = json.loads((ranker / SETTINGS).read_text())["ranker"]
+        record.pop("network")
+        files, extra["ranker"] = ranker_files(load_ranker(ranker), **record)
+    write_checkpoint(out, files | model_files(network, config, **extra))
     return {
         "max_beta": max_beta,
         "parameters_trained": n_trained,

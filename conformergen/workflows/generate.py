@@ -12,11 +12,14 @@ from rdkit import Chem
 from conformergen.chem import (
     EmbedSettings,
     TorsionSettings,
+    complete,
+    distinct,
     embed,
     heavy_atoms,
     mol_with_conformers,
     symmetry_group,
     to_mol,
+    torsion_minima,
     torsion_search,
 )
 from conformergen.datasets.inputs import InputRecord
@@ -42,6 +45,10 @@ _SEARCH_TIMEOUT: Final = 4 * 3600.0
 #: Window above the lowest minimum, kcal/mol, and number of minima kept of a search.
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
+#: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol. What of them is emitted: the
+#: window of a ranker's energies, kcal/mol.
+_CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
+_RANKED: Final = TorsionSettings(window=5.0)
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 #: Methods that need no model; the model starts from one of them.
@@ -141,8 +148,8 @@ class Seeded:
     n: int
 
 
-def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: str) -> Seeded:
-    """Parse one input, settle its stereo and make its seeds; the work of one process.
+def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: str, ranked: bool) -> Seeded:
+    """Parse one input, settle its stereo and make its seeds, or candidates for a ranker; the work of one process.
 
     Raises:
         MoleculeError: With the reason why there is no seed.
@@ -150,9 +157,12 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
 
     def seeds(molecule: Molecule, n: int) -> ConformerSet:
         if seeder == "torsion+mmff94s":
-            positions, energies = torsion_search(
-                molecule, n, seed=settings.seed, settings=TorsionSettings(pool=settings.pool)
-            )
+            if ranked:
+                candidates = distinct(molecule, n) * max(1, settings.pool // 2)
+                positions, energies = torsion_minima(molecule, candidates, seed=settings.seed, settings=_CANDIDATES)
+            else:
+                search = TorsionSettings(pool=settings.pool)
+                positions, energies = torsion_search(molecule, n, seed=settings.seed, settings=search)
             known = bool(np.isfinite(energies).all())
             return ConformerSet(
                 molecule=molecule,
@@ -255,12 +265,36 @@ class _ModelSampler:
         self.settings = settings
         self.device = resolve_device(settings.device)
         self.model = load_model(settings.checkpoint, device=self.device)
+        self.seeder = settings.seeds
+        if settings.seeds == "auto":
+            self.seeder = "torsion+mmff94s" if self.model.seeds_mmff94s else "etkdg"
+        self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
         self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
+
+    def _ranked(self, candidates: ConformerSet, n: int) -> ConformerSet:
+        """The ``n`` seeds that the ranker thinks best; all candidates for a model without one."""
+        from conformergen.datasets.ranked import RankedSet
+        from conformergen.sampling.ranking import predict_energies
+
+        if not self.ranks or candidates.energies is None:
+            return candidates
+        assert self.model.ranker is not None
+        energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
+        positions, _ = complete(
+            candidates.molecule,
+            candidates.positions.astype(np.float64),
+            energies,
+            n,
+            seed=self.settings.seed,
+            settings=_RANKED,
+        )
+        return ConformerSet(molecule=candidates.molecule, positions=positions.astype(np.float32))
 
     def __call__(self, sets: list[tuple[ConformerSet, int]], books: _Books) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for."""
         from conformergen.sampling import SamplingJob, plan_batches, sample_batch
 
+        sets = [(self._ranked(candidates, n), n) for candidates, n in sets]
         jobs: dict[tuple[int, int], SamplingJob] = {}
         for index, (seeds, n) in enumerate(sets):
             for conformer in range(n):
@@ -303,14 +337,6 @@ class _ModelSampler:
         ]
 
 
-def _seeder(settings: GenerateSettings, sampler: _ModelSampler | None) -> str:
-    if sampler is None:
-        return settings.method
-    if settings.seeds != "auto":
-        return settings.seeds
-    return "torsion+mmff94s" if sampler.model.seeds_mmff94s else "etkdg"
-
-
 def generate_stream(
     records: Iterable[InputRecord],
     settings: GenerateSettings,
@@ -334,8 +360,8 @@ def generate_stream(
         choose_engine("xtb")
         seeding, timeout = partial(search_minima, settings=settings), _SEARCH_TIMEOUT
     else:
-        seeder = _seeder(settings, sampler)
-        seeding, timeout = partial(prepare_seeds, settings=settings, seeder=seeder), _TIMEOUT
+        seeder, ranked = (settings.method, False) if sampler is None else (sampler.seeder, sampler.ranks)
+        seeding, timeout = partial(prepare_seeds, settings=settings, seeder=seeder, ranked=ranked), _TIMEOUT
     refining = partial(refine_set, settings=settings)
     stream = iter(records)
     while block := list(itertools.islice(stream, _BLOCK)):

@@ -1,0 +1,23 @@
+"""Conformers with force-field energies: what the ranker reads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from conformergen.chem import mmff_energies, mol_with_conformers
+from conformergen.records import ConformerSet
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RankedSet:
+    """Conformers of one molecule and their MMFF94s energies, kcal/mol; ``energies`` of the set are the target."""
+
+    conformers: ConformerSet
+    baseline: Float64[np.ndarray, " conf"]
+
+    @classmethod
+    def of(cls, conformers: ConformerSet) -> "RankedSet":
+        """Compute the MMFF94s energies; NaN without parameters."""
+        mol = mol_with_conformers(conformers.molecule, conformers.positions)
+        return cls(conformers=conformers, baseline=mmff_energies(mol))

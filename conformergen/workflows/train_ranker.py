@@ -1,0 +1,139 @@
+"""The ``train-ranker`` command: conformers with energies in, a ranker out."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from conformergen import __version__
+from conformergen.checkpoint import SCHEMA, SETTINGS, load_model, ranker_files, write_checkpoint
+from conformergen.datasets.ranked import RankedSet
+from conformergen.datasets.shards import file_digest, read_shard
+from conformergen.errors import InputError
+from conformergen.nn import NetworkSettings
+from conformergen.nn.energy import EnergyNetwork
+from conformergen.sampling.ranking import predict_energies
+from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
+from conformergen.workflows.devices import limit_threads, resolve_device
+
+#: Of this many molecules, the last is held out.
+_FOLD = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingQuality:
+    """Mean over molecules of rank correlation and error of relative energies, kcal/mol, against GFN2-xTB.
+
+    Attributes:
+        ranker: Spearman's rho of the ranker.
+        force_field: The same of MMFF94s.
+        ranker_error: Root mean square error of centred energies.
+        force_field_error: The same of MMFF94s.
+    """
+
+    ranker: float
+    force_field: float
+    ranker_error: float
+    force_field_error: float
+
+
+def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
+    """Molecules of shard files or folders of them, in the order of the names.
+
+    Raises:
+        InputError: Without any.
+    """
+    files = [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
+    sets = [RankedSet.of(e.conformers) for f in files for e in read_shard(f) if e.conformers.energies is not None]
+    if not sets:
+        raise InputError("no conformers with energies in the data")
+    return [s for s in sets if np.isfinite(s.baseline).all()]
+
+
+def fit(
+    data: Sequence[Path],
+    out: Path,
+    settings: RankingSettings,
+    *,
+    init: str | None = None,
+    network: NetworkSettings | None = None,
+    device: str = "auto",
+    report: Callable[[int, float, RankingQuality | None], None] = lambda step, loss, quality: None,
+) -> RankingQuality | None:
+    """Train and write a ranker; every tenth molecule is held out and scored.
+
+    Args:
+        data: Shards whose energies are GFN2-xTB energies of MMFF94s minima.
+        out: Folder of the ranker.
+        settings: How it is fitted.
+        init: Model whose layers are the start; it also gives the size.
+        network: Size, without ``init``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        report: Receives step, mean training loss and quality on held-out molecules.
+
+    Raises:
+        InputError: When ``out`` exists, or without usable data.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already")
+    limit_threads()
+    target = resolve_device(device)
+    sets = load_ranked(data)
+    held_out = sets[_FOLD - 1 :: _FOLD]
+    training = [s for i, s in enumerate(sets) if i % _FOLD != _FOLD - 1]
+    torch.manual_seed(settings.seed)
+    source = None if init is None else load_model(init).network
+    ranker = EnergyNetwork(source.settings if source is not None else network or NetworkSettings())
+    if source is not None:
+        shared = ranker.trunk.state_dict().keys()
+        ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
+    lines: list[tuple[object, ...]] = []
+
+    def log(step: int, loss: float, averaged: EnergyNetwork) -> None:
+        quality = ranking_quality(averaged.to(target), held_out) if held_out else None
+        lines.append((step, loss, *(asdict(quality).values() if quality else ())))
+        report(step, loss, quality)
+
+    result = train_ranker(ranker, RankingData(training), settings, device=target, log=log)
+    quality = ranking_quality(result.to(target), held_out) if held_out else None
+    files, record = ranker_files(
+        result,
+        training=asdict(settings),
+        init=init or "",
+        molecules=len(training),
+        conformers=sum(len(s.conformers) for s in training),
+        held_out=len(held_out),
+        quality=None if quality is None else asdict(quality),
+        data=[file_digest(f) for p in data for f in (sorted(p.glob("*.h5")) if p.is_dir() else [p])],
+    )
+    text = json.dumps({"schema": SCHEMA, "program": f"conformergen {__version__}", "ranker": record}, indent=1)
+    files[SETTINGS] = (text + "\n").encode()
+    write_checkpoint(out, files)
+    with (out / "metrics.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("step", "loss", "rho", "rho_mmff94s", "error_kcal", "error_mmff94s_kcal"), *lines])
+    return quality
+
+
+def ranking_quality(ranker: EnergyNetwork, sets: Sequence[RankedSet]) -> RankingQuality:
+    """Score a ranker on molecules with at least five conformers."""
+    from scipy.stats import spearmanr
+
+    rows = []
+    for s in sets:
+        energies = s.conformers.energies
+        if energies is None or len(energies) < 5 or np.ptp(energies) == 0 or np.ptp(s.baseline) == 0:
+            continue
+        guess = predict_energies(ranker, s)
+
+        def error(values: np.ndarray, wanted: np.ndarray = energies) -> float:
+            difference = values - wanted
+            return float(np.sqrt(((difference - difference.mean()) ** 2).mean()))
+
+        rho = [float(spearmanr(v, energies).statistic) for v in (guess, s.baseline)]
+        rows.append((*rho, error(guess), error(s.baseline)))
+    mean = np.mean(rows, axis=0).tolist() if rows else [float("nan")] * 4
+    return RankingQuality(ranker=mean[0], force_field=mean[1], ranker_error=mean[2], force_field_error=mean[3])
