@@ -1,0 +1,132 @@
+"""The ranker: symmetry, learning from differences, and its place in a model and in generation."""
+
+import numpy as np
+import pytest
+import torch
+
+from conformergen.checkpoint import RANKER, load_model, load_ranker
+from conformergen.chem import complete, embed, mmff_energies, mol_with_conformers, molecule_from_smiles
+from conformergen.chem.torsion import TorsionSettings
+from conformergen.datasets.collate import GraphTables, collate_graphs
+from conformergen.datasets.inputs import InputRecord
+from conformergen.datasets.ranked import RankedSet
+from conformergen.datasets.shards import ShardEntry, write_shard
+from conformergen.errors import DataError, InputError
+from conformergen.geometry.rotations import haar_rotations
+from conformergen.nn import NetworkSettings
+from conformergen.nn.energy import EnergyNetwork
+from conformergen.nn.relaxation import RelaxationSettings
+from conformergen.records import ConformerSet
+from conformergen.sampling.ranking import predict_energies
+from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
+from conformergen.workflows.export import export
+from conformergen.workflows.generate import GenerateSettings, _ModelSampler, generate_stream
+from conformergen.workflows.train_ranker import fit, load_ranked
+
+TINY = NetworkSettings(
+    channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
+)
+
+
+def _set(smiles, *, n=8):
+    """Conformers whose 'GFN2' energy falls with the distance of the first two heteroatoms: nothing MMFF94s knows."""
+    molecule = molecule_from_smiles(smiles)
+    positions = embed(molecule, n, seed=3)
+    hetero = [i for i, z in enumerate(molecule.graph.atomic_numbers) if z in (7, 8)][:2]
+    distance = np.linalg.norm(positions[:, hetero[0]] - positions[:, hetero[1]], axis=-1).astype(np.float64)
+    energies = 3.0 * (distance.max() - distance)
+    return ConformerSet(molecule=molecule, positions=positions, energies=energies, energy_method="gfn2-xtb")
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return [RankedSet.of(_set(s)) for s in ("NCCCO", "NCCCCO", "CNCCOC", "OCCCN", "C[C@H](N)CCO")]
+
+
+def test_energy_is_invariant_and_knows_handedness():
+    molecule = molecule_from_smiles("C[C@H](N)[C@@H](O)C=O")
+    graph = collate_graphs([GraphTables(molecule.graph)] * 2)
+    x = torch.from_numpy(embed(molecule, 2, seed=0))
+    torch.manual_seed(0)
+    network = EnergyNetwork(TINY).eval()
+    baseline = torch.zeros(2)
+    plain = network(graph, x, baseline)
+    rotation = haar_rotations(torch.randn(1, 4))[0]
+    torch.testing.assert_close(network(graph, x @ rotation.T + 3.0, baseline), plain, atol=2e-4, rtol=1e-4)
+    mirrored = molecule_from_smiles("C[C@@H](N)[C@H](O)C=O")
+    other = collate_graphs([GraphTables(mirrored.graph)] * 2)
+    if (mirrored.graph.bonds == molecule.graph.bonds).all():
+        torch.testing.assert_close(network(other, -x, baseline), plain, atol=2e-4, rtol=1e-4)
+    assert (network(graph, -x, baseline) - plain).abs().max() > 1e-4
+    shifted = network(graph, x, baseline + 2.0)
+    torch.testing.assert_close(shifted - plain, 2.0 * network.share.expand(2), atol=1e-4, rtol=1e-4)
+
+
+def test_ranker_learns_differences(sets):
+    torch.manual_seed(0)
+    data, seen = RankingData(sets), []
+    settings = RankingSettings(steps=60, learning_rate=5e-3, warmup=5, ema=0.8)
+    network = train_ranker(EnergyNetwork(TINY), data, settings, log=lambda *line: seen.append(line[:2]), every=20)
+    assert [step for step, _ in seen] == [20, 40, 60]
+    assert seen[-1][1] < 0.6 * seen[0][1]
+    guess = predict_energies(network, sets[1])
+    wanted = sets[1].conformers.energies
+    assert np.corrcoef(guess, wanted)[0, 1] > np.corrcoef(sets[1].baseline, wanted)[0, 1]
+    small = predict_energies(network, sets[1], pair_budget=1)
+    np.testing.assert_allclose(small, guess, atol=1e-3)
+
+
+def test_a_constant_of_the_molecule_changes_nothing(sets):
+    network = EnergyNetwork(TINY)
+    chosen = [(0, np.arange(4)), (1, np.arange(3))]
+    before = RankingData(sets).loss(network, chosen, torch.device("cpu"))
+    moved = [RankedSet(conformers=s.conformers, baseline=s.baseline + 100.0) for s in sets]
+    after = RankingData(moved).loss(network, chosen, torch.device("cpu"))
+    torch.testing.assert_close(after, before)
+
+
+def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run, tmp_path):
+    shard = tmp_path / "data" / "part.h5"
+    shard.parent.mkdir()
+    write_shard(shard, [ShardEntry(conformers=s.conformers, split="train") for s in sets])
+    assert len(load_ranked([shard.parent])) == len(load_ranked([shard])) == len(sets)
+    run = tmp_path / "ranker"
+    fit([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
+    with pytest.raises(InputError, match="exists"):
+        fit([shard], run, RankingSettings(steps=4), device="cpu")
+    export(str(tiny_run), tmp_path / "model", exact=False, ranker=run)
+    model = load_model(tmp_path / "model")
+    assert model.ranker is not None
+    assert model.settings["ranker"]["molecules"] == 5
+    assert load_model(tiny_run).ranker is None
+    settings = GenerateSettings(n=6, checkpoint=str(tmp_path / "model"), steps=1, device="cpu")
+    record = InputRecord(index=0, smiles="COCCNC(=O)CCO", name="x")
+    (conformers, _), summary = list(generate_stream([record], settings))
+    assert (summary.done, len(conformers)) == (1, 6)
+    candidates = _set("COCCNC(=O)CCO", n=12)
+    ranked = _ModelSampler(settings)._ranked(candidates, 4)
+    energies = predict_energies(model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
+    np.testing.assert_allclose(ranked.positions[0], candidates.positions[energies.argmin()], atol=1e-6)
+    (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)
+    with pytest.raises(DataError, match="SHA-256"):
+        load_model(tmp_path / "model")
+    with pytest.raises(DataError):
+        load_ranker(tiny_run / "best")
+
+
+def test_completion_keeps_the_window_and_mirrors():
+    molecule = molecule_from_smiles("NCCO")
+    positions = embed(molecule, 3, seed=0).astype(np.float64)
+    energies = np.array([4.0, 0.0, 99.0])
+    got, values = complete(molecule, positions, energies, 6, seed=0, settings=TorsionSettings(window=5.0))
+    np.testing.assert_array_equal(got[:2], positions[[1, 0]])
+    np.testing.assert_array_equal(got[3:], -got[:3])
+    assert set(values) <= {0.0, 4.0}
+
+
+def test_mmff_energies_are_those_of_the_geometry():
+    molecule = molecule_from_smiles("CCO")
+    mol = mol_with_conformers(molecule, embed(molecule, 2, seed=0))
+    assert np.ptp(mmff_energies(mol)) < 1e-3
+    boron = molecule_from_smiles("OBO")
+    assert np.isnan(mmff_energies(mol_with_conformers(boron, embed(boron, 1, seed=0)))).all()
