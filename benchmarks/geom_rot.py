@@ -48,9 +48,9 @@ def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:
 def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
     """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line.
 
-    ``METHOD:N`` is the method with ``--pool N``.
+    ``METHOD:N`` is the method with ``--pool N``, ``METHOD:N:W`` also with ``--ewin W``.
     """
-    name, _, pool = method.partition(":")
+    name, *options = method.split(":")
     path, record = out / f"{method}.sdf.gz", out / f"{method}.summary.json"
     if path.exists() and record.exists():
         return path, json.loads(record.read_text())
@@ -65,17 +65,9 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
         "-n",
         "2K",
     ]
-    command += [
-        "--method",
-        name,
-        *(["--pool", pool] if pool else []),
-        "--checkpoint",
-        checkpoint,
-        "--steps",
-        str(steps),
-        "--jobs",
-        "1",
-    ]
+    command += ["--method", name, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
+    for flag, value in zip(("--pool", "--ewin"), options, strict=False):
+        command += [flag, value]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)

@@ -29,12 +29,12 @@ def scored(record: InputRecord, *, n: int) -> ConformerSet:
     molecule = molecule_from_smiles(record.smiles, record.name)
     positions, energies = torsion_minima(molecule, n, seed=0, settings=TorsionSettings(pool=3, window=WINDOW))
     if not np.isfinite(energies).all():
-        raise MoleculeError("parameters", "MMFF94s has no parameters for this molecule")
+        raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     engine = XtbProgram(molecule)
     found = [engine.energy(p) for p in positions]
     kept = [i for i, e in enumerate(found) if e is not None]
     if len(kept) < 2:
-        raise MoleculeError("energy", "fewer than two conformers with an energy")
+        raise MoleculeError("embed", "fewer than two conformers with an energy")
     values = np.array([found[i] for i in kept], dtype=np.float64)
     conformers = ConformerSet(molecule=molecule, positions=positions[kept].astype(np.float32))
     return replace(conformers, energies=values - values.min(), energy_method="gfn2-xtb")

@@ -21,7 +21,7 @@ from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, _ModelSampler, generate_stream
-from conformergen.workflows.train_ranker import fit, load_ranked
+from conformergen.workflows.train_ranker import fit, load_ranked, with_baseline
 
 TINY = NetworkSettings(
     channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
@@ -40,7 +40,7 @@ def _set(smiles, *, n=8):
 
 @pytest.fixture(scope="module")
 def sets():
-    return [RankedSet.of(_set(s)) for s in ("NCCCO", "NCCCCO", "CNCCOC", "OCCCN", "C[C@H](N)CCO")]
+    return [with_baseline(_set(s)) for s in ("NCCCO", "NCCCCO", "CNCCOC", "OCCCN", "C[C@H](N)CCO")]
 
 
 def test_energy_is_invariant_and_knows_handedness():

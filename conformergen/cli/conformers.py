@@ -60,6 +60,9 @@ def generate(
     ] = "model",
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
     pool: Annotated[int, typer.Option(help="Torsion search: starts for each conformer: quality against cost.")] = 4,
+    ewin: Annotated[
+        float | None, typer.Option(help="Window of a search, kcal/mol above the lowest; the method's own if not given.")
+    ] = None,
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
     steps: Annotated[int, typer.Option(help="Integration steps.")] = 5,
@@ -88,6 +91,7 @@ def generate(
         method=method,
         seeds=seeds,
         pool=pool,
+        ewin=ewin,
         checkpoint=checkpoint,
         sampler=sampler,
         steps=steps,

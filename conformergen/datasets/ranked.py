@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from conformergen.chem import mmff_energies, mol_with_conformers
 from conformergen.records import ConformerSet
 
 
@@ -15,9 +14,3 @@ class RankedSet:
 
     conformers: ConformerSet
     baseline: Float64[np.ndarray, " conf"]
-
-    @classmethod
-    def of(cls, conformers: ConformerSet) -> "RankedSet":
-        """Compute the MMFF94s energies; NaN without parameters."""
-        mol = mol_with_conformers(conformers.molecule, conformers.positions)
-        return cls(conformers=conformers, baseline=mmff_energies(mol))

@@ -48,7 +48,7 @@ _MAX_MINIMA: Final = 1000
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol. What of them is emitted: the
 #: window of a ranker's energies, kcal/mol.
 _CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
-_RANKED: Final = TorsionSettings(window=5.0)
+_RANKED_WINDOW: Final = 5.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 #: Methods that need no model; the model starts from one of them.
@@ -70,6 +70,7 @@ class GenerateSettings:
         method: Entry of ``METHODS``.
         seeds: Entry of ``SEEDERS`` for the model, or ``auto``: what suits the checkpoint.
         pool: Starts of a torsion search for each conformer asked for.
+        ewin: Window above the lowest conformer, kcal/mol, for methods that search; None for the method's own.
         checkpoint: Name or path of the model.
         sampler: Entry of ``sampling.SAMPLERS``.
         steps: Integration steps.
@@ -88,6 +89,7 @@ class GenerateSettings:
     method: str = "model"
     seeds: str = "auto"
     pool: int = TorsionSettings.pool
+    ewin: float | None = None
     checkpoint: str = "default"
     sampler: str = "euler"
     steps: int = 5
@@ -112,6 +114,8 @@ class GenerateSettings:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.per_reference < 0 or min(self.n, self.pool, self.steps, self.max_atoms) < 1:
             raise InputError("-n, --pool, --steps and --max-atoms must be at least 1")
+        if self.ewin is not None and self.ewin <= 0:
+            raise InputError("--ewin must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +165,7 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
                 candidates = distinct(molecule, n) * max(1, settings.pool // 2)
                 positions, energies = torsion_minima(molecule, candidates, seed=settings.seed, settings=_CANDIDATES)
             else:
-                search = TorsionSettings(pool=settings.pool)
+                search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
                 positions, energies = torsion_search(molecule, n, seed=settings.seed, settings=search)
             known = bool(np.isfinite(energies).all())
             return ConformerSet(
@@ -184,7 +188,9 @@ def search_minima(record: InputRecord, *, settings: GenerateSettings) -> Seeded:
     """
 
     def minima(molecule: Molecule, n: int) -> ConformerSet:
-        search = ReferenceSettings(level="gfn-ff", engine="xtb", ewin=_SEARCH_WINDOW, max_final=_MAX_MINIMA)
+        search = ReferenceSettings(
+            level="gfn-ff", engine="xtb", ewin=settings.ewin or _SEARCH_WINDOW, max_final=_MAX_MINIMA
+        )
         found = reference_ensemble(molecule, search, seed=settings.seed).conformers
         picked = np.arange(min(n, len(found)))
         if settings.select == "diverse":
@@ -286,7 +292,7 @@ class _ModelSampler:
             energies,
             n,
             seed=self.settings.seed,
-            settings=_RANKED,
+            settings=TorsionSettings(window=self.settings.ewin or _RANKED_WINDOW),
         )
         return ConformerSet(molecule=candidates.molecule, positions=positions.astype(np.float32))
 

@@ -11,11 +11,13 @@ import torch
 
 from conformergen import __version__
 from conformergen.checkpoint import SCHEMA, SETTINGS, load_model, ranker_files, write_checkpoint
+from conformergen.chem import mmff_energies, mol_with_conformers
 from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.shards import file_digest, read_shard
 from conformergen.errors import InputError
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
+from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
@@ -48,10 +50,16 @@ def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
         InputError: Without any.
     """
     files = [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
-    sets = [RankedSet.of(e.conformers) for f in files for e in read_shard(f) if e.conformers.energies is not None]
+    sets = [with_baseline(e.conformers) for f in files for e in read_shard(f) if e.conformers.energies is not None]
     if not sets:
         raise InputError("no conformers with energies in the data")
     return [s for s in sets if np.isfinite(s.baseline).all()]
+
+
+def with_baseline(conformers: ConformerSet) -> RankedSet:
+    """Add MMFF94s energies; NaN without parameters."""
+    mol = mol_with_conformers(conformers.molecule, conformers.positions)
+    return RankedSet(conformers=conformers, baseline=mmff_energies(mol))
 
 
 def fit(
