@@ -65,7 +65,7 @@ def generate(
     ] = None,
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
-    steps: Annotated[int, typer.Option(help="Integration steps.")] = 5,
+    steps: Annotated[int, typer.Option(help="Network evaluations.")] = 2,
     seed: Annotated[int, typer.Option(help="Same seed, same conformers.")] = 0,
     refine: Annotated[str, typer.Option(help="none, mmff94s, gfn-ff or gfn2-xtb (need xtb).")] = "none",
     stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",

@@ -140,11 +140,12 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the exported model.")],
     exact: Annotated[bool, typer.Option("--exact", help="Drop the relaxed branches: exactly equivariant.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; the folder's by default.")] = None,
+    ranker: Annotated[Path | None, typer.Option(help="Put the ranker of this train-ranker run beside it.")] = None,
 ) -> None:
     """Write a model for inference: averaged weights and settings, without the training state."""
     from conformergen.workflows.export import export as run_export
 
-    say_json(run_export(run, out, exact=exact, name=name))
+    say_json(run_export(run, out, exact=exact, name=name, ranker=ranker))
 
 
 @app.command()

@@ -92,7 +92,7 @@ class GenerateSettings:
     ewin: float | None = None
     checkpoint: str = "default"
     sampler: str = "euler"
-    steps: int = 5
+    steps: int = 2
     select: str = "lowest"
     seed: int = 0
     refine: str = "none"
@@ -429,7 +429,7 @@ def generate(
     *,
     checkpoint: str = "default",
     method: str = "model",
-    steps: int = 5,
+    steps: int = 2,
     seed: int = 0,
     refine: str = "none",
     device: str = "auto",

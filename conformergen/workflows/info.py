@@ -52,7 +52,10 @@ def _checkpoint(path: str) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "network": settings["config"]["network"],
         "diffusion": settings["config"]["diffusion"],
-        "seed conformers": "ETKDGv3+MMFF94s" if model.seeds_mmff94s else "ETKDGv3",
+        "seed conformers": "torsion search, MMFF94s" if model.seeds_mmff94s else "ETKDGv3",
+        "ranker": "none"
+        if model.ranker is None
+        else f"{sum(p.numel() for p in model.ranker.parameters()):,} parameters",
         "progress": settings.get("progress"),
         "validation loss": settings.get("val_loss"),
         "data": settings.get("data"),
