@@ -12,7 +12,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 import conformergen
 from conformergen.checkpoint import load_model, resolve
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.datasets.shards import read_folder
+from conformergen.datasets.shards import read_folder, read_shard
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.workflows.preprocess import connectivity_key
@@ -78,3 +78,15 @@ def test_default_model_gives_sane_geometry():
         lengths = Chem.Get3DDistanceMatrix(single)
         for bond in single.GetBonds():
             assert 0.85 < lengths[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] < 1.7
+
+
+def test_shipped_training_sets_come_from_the_training_molecules():
+    listed = {connectivity_key(line.split()[0]) for line in TRAINING.read_text().splitlines()}
+    singles = list(read_folder(TRAINING.parent / "singles"))
+    assert len(singles) > 800
+    ranked = [e.conformers for path in sorted((TRAINING.parent / "ranking").glob("*.h5")) for e in read_shard(path)]
+    assert len(ranked) > 1000
+    for conformers in (*singles, *ranked[::10]):
+        assert connectivity_key(conformers.molecule.smiles) in listed
+        assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
+        assert stereo_ok(conformers.positions, conformers.molecule.graph).all()

@@ -43,6 +43,7 @@ def _checkpoint(path: str) -> dict[str, Any]:
     model = load_model(path)
     settings = model.settings
     branches = model.network.branches()
+    ranker = sum(p.numel() for p in model.ranker.parameters()) if model.ranker else 0
     return {
         "kind": "checkpoint",
         "name": model.name,
@@ -53,9 +54,7 @@ def _checkpoint(path: str) -> dict[str, Any]:
         "network": settings["config"]["network"],
         "diffusion": settings["config"]["diffusion"],
         "seed conformers": "torsion search, MMFF94s" if model.seeds_mmff94s else "ETKDGv3",
-        "ranker": "none"
-        if model.ranker is None
-        else f"{sum(p.numel() for p in model.ranker.parameters()):,} parameters",
+        "ranker parameters": ranker,
         "progress": settings.get("progress"),
         "validation loss": settings.get("val_loss"),
         "data": settings.get("data"),
