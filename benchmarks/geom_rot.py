@@ -10,6 +10,7 @@ reports and an HTML report. ``--strain N`` also relaxes N conformers of each mol
 import argparse
 import csv
 import fnmatch
+import gzip
 import json
 import platform
 import subprocess
@@ -22,8 +23,10 @@ import rdkit
 from rdkit import Chem
 
 import conformergen
+from conformergen.chem import heavy_atoms, symmetry_group
 from conformergen.datasets.readers.sdf import read
 from conformergen.evaluation import METRICS, paired
+from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.units import HARTREE_TO_KCAL
 from conformergen.workflows.evaluate import evaluate
@@ -45,12 +48,25 @@ def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:
     return len(rows)
 
 
+def thin(path: Path, wanted: dict[str, int], out: Path) -> None:
+    """Of each molecule's conformers, as many as wanted: the first, then each time the farthest from those taken."""
+    with gzip.open(out, "wt") as file, Chem.SDWriter(file) as writer:
+        for raw in read(path):
+            mol = raw.conformers[0]
+            heavy = heavy_atoms(mol)
+            positions = np.array([m.GetConformer().GetPositions()[heavy] for m in raw.conformers])
+            for index in farthest_first(positions, symmetry_group(mol), wanted[raw.name]):
+                writer.write(raw.conformers[index])
+
+
 def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
     """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line.
 
-    ``METHOD:N`` is the method with ``--pool N``, ``METHOD:N:W`` also with ``--ewin W``.
+    ``METHOD:N`` is the method with ``--pool N``, ``METHOD:N:W`` also with ``--ewin W``; ``METHOD*M`` makes M times as
+    many conformers and keeps diverse ones.
     """
-    name, *options = method.split(":")
+    name, *options = method.partition("*")[0].split(":")
+    more = int(method.partition("*")[2] or 1)
     path, record = out / f"{method}.sdf.gz", out / f"{method}.summary.json"
     if path.exists() and record.exists():
         return path, json.loads(record.read_text())
@@ -61,9 +77,9 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
         "generate",
         str(out / "molecules.csv"),
         "-o",
-        str(path),
+        str(path) if more == 1 else str(out / f"{method}.all.sdf.gz"),
         "-n",
-        "2K",
+        f"{2 * more}K",
     ]
     command += ["--method", name, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
     for flag, value in zip(("--pool", "--ewin"), options, strict=False):
@@ -72,6 +88,11 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)
     summary = json.loads(done.stderr.strip().splitlines()[-1])
+    if more > 1:
+        with (out / "molecules.csv").open(newline="") as file:
+            wanted = {row["name"]: 2 * int(row["n_conformers"]) for row in csv.DictReader(file)}
+        thin(out / f"{method}.all.sdf.gz", wanted, path)
+        summary["cpu_seconds_per_conformer"] *= more  # of a conformer that is kept; choosing them not counted
     record.write_text(json.dumps(summary))
     return path, summary
 

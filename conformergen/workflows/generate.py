@@ -162,7 +162,8 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
     def seeds(molecule: Molecule, n: int) -> ConformerSet:
         if seeder == "torsion+mmff94s":
             if ranked:
-                candidates = distinct(molecule, n) * max(1, settings.pool // 2)
+                # A few conformers are the low ones of some, not the first found.
+                candidates = max(2 * settings.pool, distinct(molecule, n) * max(1, settings.pool // 2))
                 positions, energies = torsion_minima(molecule, candidates, seed=settings.seed, settings=_CANDIDATES)
             else:
                 search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
