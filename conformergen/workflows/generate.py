@@ -48,7 +48,7 @@ _MAX_MINIMA: Final = 1000
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol. What of them is emitted: the
 #: window of a ranker's energies, kcal/mol.
 _CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
-_RANKED_WINDOW: Final = 5.0
+_RANKED_WINDOW: Final = 4.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 #: Methods that need no model; the model starts from one of them.
