@@ -1,6 +1,6 @@
 """Relative GFN2-xTB energies of force-field conformers: the network that ranks them."""
 
-from typing import final
+from typing import Final, final
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from conformergen.nn.interface import NetworkSettings
 from conformergen.records.batch import GraphBatch
 
 #: kcal/mol for an output of one: what a force field is off by.
-_UNIT = 3.0
+_UNIT: Final = 3.0
 
 
 @final

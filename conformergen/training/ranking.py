@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.training.loop import ema
 
 #: Energies this far above the lowest, kcal/mol, count no more: what ranks there is never emitted.
-_CEILING = 15.0
+_CEILING: Final = 15.0
 #: Errors below this many kcal/mol count quadratically.
-_HUBER = 1.0
+_HUBER: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

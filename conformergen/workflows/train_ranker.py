@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from conformergen.training.ranking import RankingData, RankingSettings, train_ra
 from conformergen.workflows.devices import limit_threads, resolve_device
 
 #: Of this many molecules, the last is held out.
-_FOLD = 10
+_FOLD: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
