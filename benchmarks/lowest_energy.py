@@ -48,10 +48,8 @@ def main() -> None:
     values = np.array([d for d in differences if np.isfinite(d)])
     quartiles = np.quantile(values, [0.25, 0.5, 0.75]).round(2).tolist()
     near, below = (values <= 1.0).mean(), (values < -0.1).mean()
-    print(
-        f"best of the first {options.first} less GEOM's lowest, kcal/mol, {len(values)} of {len(differences)} molecules:"
-    )
-    print(f"quartiles {quartiles}; at most 1 above: {near:.2f}; below by more than 0.1: {below:.2f}")
+    print(f"best of the first {options.first} less GEOM's lowest, {len(values)} of {len(differences)} molecules:")
+    print(f"quartiles {quartiles} kcal/mol; at most 1 above: {near:.2f}; below by more than 0.1: {below:.2f}")
 
 
 if __name__ == "__main__":
