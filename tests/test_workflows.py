@@ -199,6 +199,16 @@ def test_generation_counts_and_stereo(tiny_run, method):
             assert Chem.MolToSmiles(Chem.RemoveHs(copy)) == conformers.molecule.smiles
 
 
+def test_salts_give_their_organic_fragment():
+    salt = InputRecord(index=0, smiles="C[NH2+]CCc1ccccc1.[Cl-]", name="salt")
+    (conformers, _), summary = list(generate_stream([salt], GenerateSettings(n=1, method="etkdg")))
+    assert summary.done == 1
+    assert conformers.molecule.smiles == "C[NH2+]CCc1ccccc1"
+    assert conformers.molecule.source_smiles == salt.smiles
+    refused = list(generate_stream([salt], GenerateSettings(n=1, method="etkdg", fragments="error")))[-1]
+    assert [f.reason for f in refused.failures] == ["domain"]
+
+
 def test_output_does_not_depend_on_batching(tiny_run, monkeypatch):
     settings = GenerateSettings(n=2, checkpoint=str(tiny_run))
     together, _ = _positions(settings)

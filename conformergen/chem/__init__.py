@@ -6,6 +6,7 @@ from conformergen.chem.mapping import conformer_positions, perceive, resolve_ope
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
     featurise,
+    largest_fragment,
     mol_from_arrays,
     mol_with_conformers,
     molecule_from_mol,
@@ -36,6 +37,7 @@ __all__ = [
     "featurise",
     "get_torsions",
     "heavy_atoms",
+    "largest_fragment",
     "minimise_mmff",
     "mmff_energies",
     "mol_from_arrays",

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from rdkit import Chem, RDLogger
+from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from conformergen.errors import MoleculeError
 from conformergen.records import ATOM_FEATURES, Molecule, MolGraph
@@ -53,6 +54,23 @@ def parse_smiles(text: str) -> Chem.Mol:
     if mol.GetNumAtoms() == 0:
         raise MoleculeError("parse", "the SMILES holds no atom")
     return mol
+
+
+def largest_fragment(text: str) -> str:
+    """SMILES of the largest organic fragment of a salt or mixture, its charge as written; one fragment stays as it is.
+
+    Raises:
+        MoleculeError: ``domain`` where no fragment holds carbon; otherwise as ``parse_smiles``.
+    """
+    if "." not in text:
+        return text
+    mol = parse_smiles(text)
+    if len(Chem.GetMolFrags(mol)) == 1:
+        return text
+    largest = rdMolStandardize.LargestFragmentChooser(preferOrganic=True).choose(mol)
+    if not any(atom.GetAtomicNum() == 6 for atom in largest.GetAtoms()):
+        raise MoleculeError("domain", "several fragments, none of them organic")
+    return Chem.MolToSmiles(largest)
 
 
 def molecule_from_smiles(text: str, name: str = "", *, max_atoms: int = 999) -> Molecule:

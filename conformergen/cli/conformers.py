@@ -69,6 +69,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Same seed, same conformers.")] = 0,
     refine: Annotated[str, typer.Option(help="none, mmff94s, gfn-ff or gfn2-xtb (need xtb).")] = "none",
     stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",
+    fragments: Annotated[str, typer.Option(help="Salts and mixtures: largest organic fragment, or error.")] = "largest",
     smiles_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "smiles",
     name_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "name",
     max_atoms: Annotated[int, typer.Option(help="Largest molecule, hydrogens included.")] = 999,
@@ -99,6 +100,7 @@ def generate(
         seed=seed,
         refine=refine,
         stereo=stereo,
+        fragments=fragments,
         max_atoms=max_atoms,
         jobs=jobs,
         device=device,
@@ -106,7 +108,7 @@ def generate(
     records = read_inputs(source, smiles_column=smiles_column, name_column=name_column)
     chosen = (r for r in islice(records, limit) if r.index % total == index)
     if dry_run:
-        _check(chosen, max_atoms=max_atoms)
+        _check(chosen, max_atoms=max_atoms, fragments=fragments)
         return
     began = _cpu_seconds()
     log = _FailureLog(out)
@@ -120,16 +122,17 @@ def generate(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _check(records: "Iterable[InputRecord]", *, max_atoms: int) -> None:
+def _check(records: "Iterable[InputRecord]", *, max_atoms: int, fragments: str) -> None:
     from collections import Counter
 
-    from conformergen.chem import molecule_from_smiles
+    from conformergen.chem import largest_fragment, molecule_from_smiles
     from conformergen.errors import MoleculeError
 
     counts: Counter[str] = Counter()
     for record in records:
         try:
-            molecule_from_smiles(record.smiles, record.name, max_atoms=max_atoms)
+            smiles = largest_fragment(record.smiles) if fragments == "largest" else record.smiles
+            molecule_from_smiles(smiles, record.name, max_atoms=max_atoms)
             counts["ok"] += 1
         except MoleculeError as error:
             counts[error.reason] += 1

@@ -16,6 +16,7 @@ from conformergen.chem import (
     distinct,
     embed,
     heavy_atoms,
+    largest_fragment,
     mol_with_conformers,
     symmetry_group,
     to_mol,
@@ -56,6 +57,8 @@ SEEDERS: Final = ("etkdg", "etkdg+mmff94s", "torsion+mmff94s")
 #: GFN-FF minima from metadynamics, stages 1 to 6 of ``reference``: tens of CPU seconds for each molecule.
 SEARCH: Final = "gfnff"
 METHODS: Final = ("model", *SEEDERS, SEARCH)
+#: What to do with salts and mixtures: keep the largest organic fragment, or refuse them.
+FRAGMENT_POLICIES: Final = ("largest", "error")
 #: Which minima of a search are emitted: the lowest, or the lowest and then each the farthest from those before it.
 SELECTIONS: Final = ("lowest", "diverse")
 
@@ -79,6 +82,7 @@ class GenerateSettings:
         refine: Entry of ``REFINERS``, applied after sampling.
         max_refine_steps: Iterations of the refiner at most.
         stereo: Entry of ``STEREO_POLICIES``.
+        fragments: Entry of ``FRAGMENT_POLICIES``.
         max_atoms: Largest molecule, hydrogens included.
         jobs: Worker processes for seeds and refinement; 0 for all cores.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -98,6 +102,7 @@ class GenerateSettings:
     refine: str = "none"
     max_refine_steps: int = 500
     stereo: str = "sample"
+    fragments: str = "largest"
     max_atoms: int = 999
     jobs: int = 1
     device: str = "auto"
@@ -109,6 +114,7 @@ class GenerateSettings:
             ("select", SELECTIONS),
             ("refine", tuple(REFINERS)),
             ("stereo", STEREO_POLICIES),
+            ("fragments", FRAGMENT_POLICIES),
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
@@ -212,9 +218,13 @@ def _prepare(record: InputRecord, settings: GenerateSettings, make: Callable[[Mo
     if not record.smiles:
         raise MoleculeError("parse", "unreadable input record")
     n = settings.per_reference * record.n_references if settings.per_reference and record.n_references else settings.n
-    species = isomers(
-        record.smiles, record.name, policy=settings.stereo, seed=settings.seed, max_atoms=settings.max_atoms
-    )
+    smiles = largest_fragment(record.smiles) if settings.fragments == "largest" else record.smiles
+    species = [
+        replace(molecule, source_smiles=record.smiles)
+        for molecule in isomers(
+            smiles, record.name, policy=settings.stereo, seed=settings.seed, max_atoms=settings.max_atoms
+        )
+    ]
     return Seeded(record=record, sets=[make(molecule, n) for molecule in species], n=n)
 
 
