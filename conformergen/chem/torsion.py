@@ -1,6 +1,6 @@
 """Random search of torsions: ETKDGv3 gives rings and local geometry, uniform torsions and MMFF94s give basins.
 
-The random search of Saunders 1987 (doi 10.1021/ja00244a001) in torsion space (Chang, Guida, Still 1989,
+The random search of Saunders (J. Am. Chem. Soc. 1987, 109, 3150) in torsion space (Chang, Guida, Still 1989,
 doi 10.1021/ja00194a035). ETKDGv3 draws torsions as crystals show them; a molecule in the gas phase folds into forms
 that it hardly ever draws, and that a uniform draw followed by minimisation reaches at the same cost
 (docs/experiments.md).
@@ -43,6 +43,8 @@ class TorsionSettings:
         fine_steps: Further iterations of those kept.
         temperature: kcal/mol; starts are kept with probability falling as exp(-E/temperature). Well above room
             temperature, because the force field's order of conformers is off by several kcal/mol.
+        window: kcal/mol above the lowest minimum that is given.
+        timeout: Seconds of wall time per call of RDKit's embedding.
     """
 
     pool: int = 4
