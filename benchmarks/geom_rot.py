@@ -65,8 +65,9 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
     ``METHOD:N`` is the method with ``--pool N``, ``METHOD:N:W`` also with ``--ewin W``; ``METHOD*M`` makes M times as
     many conformers and keeps diverse ones.
     """
-    name, *options = method.partition("*")[0].split(":")
-    more = int(method.partition("*")[2] or 1)
+    plain, _, factor = method.partition("*")
+    name, *options = plain.split(":")
+    more = int(factor or 1)
     path, record = out / f"{method}.sdf.gz", out / f"{method}.summary.json"
     if path.exists() and record.exists():
         return path, json.loads(record.read_text())

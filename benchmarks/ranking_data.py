@@ -7,7 +7,6 @@ in one shard a part. A part that is there is not made again.
 """
 
 import argparse
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +35,12 @@ def scored(record: InputRecord, *, n: int) -> ConformerSet:
     if len(kept) < 2:
         raise MoleculeError("embed", "fewer than two conformers with an energy")
     values = np.array([found[i] for i in kept], dtype=np.float64)
-    conformers = ConformerSet(molecule=molecule, positions=positions[kept].astype(np.float32))
-    return replace(conformers, energies=values - values.min(), energy_method="gfn2-xtb")
+    return ConformerSet(
+        molecule=molecule,
+        positions=positions[kept].astype(np.float32),
+        energies=values - values.min(),
+        energy_method="gfn2-xtb",
+    )
 
 
 def main() -> None:

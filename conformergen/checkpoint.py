@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,8 @@ from conformergen.errors import DataError, InputError
 from conformergen.nn import Backbone, NetworkSettings, make_backbone
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.training.loop import Trainer
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 SCHEMA: Final = 1
 WEIGHTS: Final = "model.safetensors"
@@ -89,7 +91,7 @@ def find_checkpoints(run: Path) -> list[Path]:
     return sorted((p for p in run.glob("ckpt-*") if p.is_dir() and "tmp" not in p.name), reverse=True)
 
 
-def _verify(folder: Path) -> dict[str, str]:
+def _verify(folder: Path, weights: str = WEIGHTS) -> dict[str, str]:
     try:
         digests: dict[str, str] = json.loads((folder / DIGESTS).read_text())
     except (OSError, ValueError) as error:
@@ -98,8 +100,8 @@ def _verify(folder: Path) -> dict[str, str]:
         path = folder / name
         if path.parent != folder or not path.is_file() or file_digest(path) != digest:
             raise DataError(f"{path}: SHA-256 differs from {DIGESTS}")
-    if SETTINGS not in digests or not {WEIGHTS, RANKER} & digests.keys():
-        raise DataError(f"{folder}: {DIGESTS} does not cover the weights and {SETTINGS}")
+    if weights not in digests or SETTINGS not in digests:
+        raise DataError(f"{folder}: {DIGESTS} does not cover {weights} and {SETTINGS}")
     return digests
 
 
@@ -116,19 +118,12 @@ def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu"
     if settings.get("schema", 0) > SCHEMA:
         raise DataError(f"{folder}: schema {settings['schema']} is newer than this program's {SCHEMA}")
     config = from_mapping(RunConfig, settings["config"])
-    network = make_backbone(config.network)
-    try:
-        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
-    except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{folder}: the weights do not fit the settings ({error})") from error
-    for parameter in network.parameters():
-        parameter.requires_grad = False
     return Model(
-        network=network.to(device).eval(),
+        network=_filled(make_backbone(config.network), folder / WEIGHTS, device),
         diffusion=config.diffusion,
         name=str(settings.get("name") or folder.name),
         seeds_mmff94s=bool(settings.get("seeds_mmff94s", True)),
-        ranker=load_ranker(folder, device=device) if RANKER in digests else None,
+        ranker=_ranker(folder, settings, device) if RANKER in digests else None,
         settings=settings,
         digest=digests[WEIGHTS],
     )
@@ -136,8 +131,7 @@ def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu"
 
 def ranker_files(ranker: EnergyNetwork, **record: Any) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Weights of a ranker as file contents, and what its model's settings say about it."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in ranker.state_dict().items()}
-    return {RANKER: save(tensors)}, {"network": asdict(ranker.settings), **record}
+    return {RANKER: _tensor_bytes(ranker)}, {"network": asdict(ranker.settings), **record}
 
 
 def load_ranker(folder: Path, *, device: str | torch.device = "cpu") -> EnergyNetwork:
@@ -146,17 +140,28 @@ def load_ranker(folder: Path, *, device: str | torch.device = "cpu") -> EnergyNe
     Raises:
         DataError: When it is missing or damaged.
     """
-    if RANKER not in _verify(folder):
-        raise DataError(f"{folder}: no {RANKER}")
-    settings = json.loads((folder / SETTINGS).read_text())
-    ranker = EnergyNetwork(from_mapping(NetworkSettings, settings["ranker"]["network"]))
+    _verify(folder, RANKER)
+    return _ranker(folder, json.loads((folder / SETTINGS).read_text()), device)
+
+
+def _ranker(folder: Path, settings: dict[str, Any], device: str | torch.device) -> EnergyNetwork:
+    network = EnergyNetwork(from_mapping(NetworkSettings, settings["ranker"]["network"]))
+    return _filled(network, folder / RANKER, device)
+
+
+def _filled(network: Module, path: Path, device: str | torch.device) -> Module:
+    """A network with the weights of a verified file, ready for inference."""
     try:
-        ranker.load_state_dict(load((folder / RANKER).read_bytes()))
+        network.load_state_dict(load(path.read_bytes()))
     except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{folder}: the ranker does not fit its settings ({error})") from error
-    for parameter in ranker.parameters():
+        raise DataError(f"{path.parent}: the weights do not fit the settings ({error})") from error
+    for parameter in network.parameters():
         parameter.requires_grad = False
-    return ranker.to(device).eval()
+    return network.to(device).eval()
+
+
+def _tensor_bytes(network: torch.nn.Module) -> bytes:
+    return save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()})
 
 
 def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
@@ -188,8 +193,7 @@ def model_files(network: Backbone, config: RunConfig, **extra: Any) -> dict[str,
         **extra,
         "config": asdict(config),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    return {WEIGHTS: save(tensors), SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()}
+    return {WEIGHTS: _tensor_bytes(network), SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()}
 
 
 def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: Any) -> None:

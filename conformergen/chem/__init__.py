@@ -5,6 +5,7 @@ from conformergen.chem.forcefield import minimise_mmff, mmff_energies
 from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
+    atomic_masses,
     featurise,
     largest_fragment,
     mol_from_arrays,
@@ -30,6 +31,7 @@ __all__ = [
     "ELEMENT_SYMBOLS",
     "EmbedSettings",
     "TorsionSettings",
+    "atomic_masses",
     "complete",
     "conformer_positions",
     "distinct",

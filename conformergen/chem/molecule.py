@@ -121,6 +121,12 @@ def to_mol(molecule: Molecule) -> Chem.Mol:
     return _add_hydrogens(molecule.smiles)
 
 
+def atomic_masses(molecule: Molecule) -> np.ndarray:
+    """Standard atomic weights, u; of the elements, isotope labels play no part."""
+    table = Chem.GetPeriodicTable()
+    return np.array([table.GetAtomicWeight(int(z)) for z in molecule.graph.atomic_numbers])
+
+
 def mol_with_conformers(molecule: Molecule, positions: np.ndarray) -> Chem.Mol:
     """RDKit molecule with one conformer per row of ``positions`` (conf, atom, 3), Å."""
     mol = to_mol(molecule)

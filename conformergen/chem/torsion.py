@@ -17,7 +17,7 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
 from conformergen.chem.forcefield import minimise_mmff
-from conformergen.chem.molecule import mol_with_conformers, to_mol
+from conformergen.chem.molecule import atomic_masses, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.errors import InputError
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
@@ -196,13 +196,12 @@ def _different(
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
     """The ``n`` lowest different minima inside the window."""
     mol = to_mol(molecule)
-    table = Chem.GetPeriodicTable()
     inside = energies <= energies.min() + settings.window
     positions, energies = positions[inside], energies[inside]
     kept = unique_conformers(
         positions,
         energies,
-        masses=np.array([table.GetAtomicWeight(int(z)) for z in molecule.graph.atomic_numbers]),
+        masses=atomic_masses(molecule),
         compared=heavy_atoms(mol),
         group=symmetry_group(mol),
         achiral=len(molecule.graph.centres) == 0,

@@ -1,5 +1,6 @@
 """Relative GFN2-xTB energies of force-field conformers: the network that ranks them."""
 
+from dataclasses import replace
 from typing import Final, final
 
 import torch
@@ -24,7 +25,8 @@ class EnergyNetwork(nn.Module):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        self.settings = settings
+        # A model may be taken as the start before its branches are closed; an energy is exactly invariant all the same.
+        self.settings = settings = replace(settings, relaxation=replace(settings.relaxation, mode="none"))
         self.trunk = HeadwiseNetwork(settings)
         # The trunk is read before its own readout, whose weights would stay without a gradient.
         del self.trunk.readout, self.trunk.readout_gate

@@ -34,7 +34,7 @@ class RankingSettings:
         molecules: Molecules in one step.
         conformers: Conformers of each molecule in one step, at most.
         ema: Decay of the averaged weights.
-        seed: Of batches and rotations.
+        seed: Of weights and batches.
     """
 
     steps: int = 4000

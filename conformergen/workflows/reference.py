@@ -15,7 +15,15 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
 
-from conformergen.chem import TorsionSettings, get_torsions, rotors, set_torsions, symmetry_group, torsion_minima
+from conformergen.chem import (
+    TorsionSettings,
+    atomic_masses,
+    get_torsions,
+    rotors,
+    set_torsions,
+    symmetry_group,
+    torsion_minima,
+)
 from conformergen.chem.embedding import random_seed
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.branch_bound import group_rmsd_matrix
@@ -136,8 +144,7 @@ class _Search:
         ]
         self.compared = np.array(polar, dtype=np.int32)
         self.group = symmetry_group(mol, atoms=self.compared)
-        table = Chem.GetPeriodicTable()
-        self.masses = np.array([table.GetAtomicWeight(int(z)) for z in self.engine.numbers])
+        self.masses = atomic_masses(molecule)
         self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
         self.counts: dict[str, int] = {}
         self.cpu_seconds: dict[str, float] = {}

@@ -50,11 +50,16 @@ def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
     Raises:
         InputError: Without any.
     """
-    files = [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
-    sets = [with_baseline(e.conformers) for f in files for e in read_shard(f) if e.conformers.energies is not None]
+    sets = [
+        with_baseline(e.conformers) for f in _files(data) for e in read_shard(f) if e.conformers.energies is not None
+    ]
     if not sets:
         raise InputError("no conformers with energies in the data")
     return [s for s in sets if np.isfinite(s.baseline).all()]
+
+
+def _files(data: Sequence[Path]) -> list[Path]:
+    return [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
 
 
 def with_baseline(conformers: ConformerSet) -> RankedSet:
@@ -69,7 +74,6 @@ def fit(
     settings: RankingSettings,
     *,
     init: str | None = None,
-    network: NetworkSettings | None = None,
     device: str = "auto",
     report: Callable[[int, float, RankingQuality | None], None] = lambda step, loss, quality: None,
 ) -> RankingQuality | None:
@@ -79,8 +83,7 @@ def fit(
         data: Shards whose energies are GFN2-xTB energies of MMFF94s minima.
         out: Folder of the ranker.
         settings: How it is fitted.
-        init: Model whose layers are the start; it also gives the size.
-        network: Size, without ``init``.
+        init: Model whose layers are the start; it also gives the size, that of ``small`` without one.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: Receives step, mean training loss and quality on held-out molecules.
 
@@ -96,19 +99,20 @@ def fit(
     training = [s for i, s in enumerate(sets) if i % _FOLD != _FOLD - 1]
     torch.manual_seed(settings.seed)
     source = None if init is None else load_model(init).network
-    ranker = EnergyNetwork(source.settings if source is not None else network or NetworkSettings())
+    ranker = EnergyNetwork(NetworkSettings() if source is None else source.settings)
     if source is not None:
         shared = ranker.trunk.state_dict().keys()
         ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
     lines: list[tuple[object, ...]] = []
+    quality: RankingQuality | None = None
 
     def log(step: int, loss: float, averaged: EnergyNetwork) -> None:
+        nonlocal quality  # the last line is of the network that is written
         quality = ranking_quality(averaged.to(target), held_out) if held_out else None
         lines.append((step, loss, *(asdict(quality).values() if quality else ())))
         report(step, loss, quality)
 
     result = train_ranker(ranker, RankingData(training), settings, device=target, log=log)
-    quality = ranking_quality(result.to(target), held_out) if held_out else None
     files, record = ranker_files(
         result,
         training=asdict(settings),
@@ -117,7 +121,7 @@ def fit(
         conformers=sum(len(s.conformers) for s in training),
         held_out=len(held_out),
         quality=None if quality is None else asdict(quality),
-        data=[file_digest(f) for p in data for f in (sorted(p.glob("*.h5")) if p.is_dir() else [p])],
+        data=[file_digest(f) for f in _files(data)],
     )
     text = json.dumps({"schema": SCHEMA, "program": f"conformergen {__version__}", "ranker": record}, indent=1)
     files[SETTINGS] = (text + "\n").encode()
