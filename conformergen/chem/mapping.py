@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 from rdkit import Chem
 
-from conformergen.chem.molecule import BOND_CODES, molecule_from_mol, to_mol
+from conformergen.chem.molecule import molecule_from_mol, to_mol
 from conformergen.errors import MoleculeError
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
@@ -27,10 +27,10 @@ def conformer_positions(
     known: dict[bytes, list[int] | None] = {}
     result: list[Float32[np.ndarray, "atom 3"] | str] = []
     for mol in conformers:
-        fingerprint = _bond_list(mol)
-        if fingerprint not in known:
-            known[fingerprint] = _match(template, mol)
-        order = known[fingerprint]
+        graph = mol.ToBinary(Chem.PropertyPickleOptions.NoConformers)
+        if graph not in known:
+            known[graph] = _match(template, mol)
+        order = known[graph]
         if order is None:
             result.append("reacted")
             continue
@@ -79,14 +79,6 @@ def _flat(mol: Chem.Mol) -> Chem.Mol:
     flat = Chem.Mol(mol)
     Chem.RemoveStereochemistry(flat)
     return flat
-
-
-def _bond_list(mol: Chem.Mol) -> bytes:
-    atoms = [(a.GetAtomicNum(), a.GetFormalCharge()) for a in mol.GetAtoms()]
-    bonds = sorted(
-        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), BOND_CODES.get(b.GetBondType(), 0)) for b in mol.GetBonds()
-    )
-    return repr((atoms, bonds)).encode()
 
 
 def _match(template: Chem.Mol, mol: Chem.Mol) -> list[int] | None:

@@ -19,6 +19,9 @@ EXIT_USAGE: Final = 2
 EXIT_DATA: Final = 65
 EXIT_IO: Final = 74
 EXIT_INTERRUPTED: Final = 130
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Shard = Annotated[str | None, typer.Option("--shard", help="I/N: every N-th molecule from the I-th.")]
 #: Seconds between log lines where stderr is not a terminal.
 _LOG_INTERVAL: Final = 30.0
 
@@ -64,6 +67,16 @@ def say(text: str) -> None:
 def say_json(value: dict[str, Any]) -> None:
     """The summary of a run: one JSON line on stderr."""
     print(json.dumps(value), file=sys.stderr, flush=True)
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """``I/N`` of --shard, I from 1: index from 0, and N."""
+    if text is None:
+        return 0, 1
+    index, _, total = text.partition("/")
+    if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
+        raise InputError(f"--shard {text!r}: write I/N with 1 <= I <= N")
+    return int(index) - 1, int(total)
 
 
 @contextmanager

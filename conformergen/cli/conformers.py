@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from conformergen.cli.app import EXIT_SOME_FAILED, app, progress, say, say_json
+from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progress, say, say_json, shard_of
 from conformergen.errors import InputError
 
 if TYPE_CHECKING:
     from conformergen.datasets.inputs import InputRecord
     from conformergen.records import Failure
-
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
 
 
 def _count(text: str) -> tuple[int, int]:
@@ -28,16 +26,6 @@ def _count(text: str) -> tuple[int, int]:
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"-n {text!r}: a number, or 2K for twice the input's n_conformers column")
     return int(text), 0
-
-
-def _part(text: str | None) -> tuple[int, int]:
-    """``I/N`` of --shard, I from 1."""
-    if text is None:
-        return 0, 1
-    index, _, total = text.partition("/")
-    if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
-        raise InputError(f"--shard {text!r}: write I/N with 1 <= I <= N")
-    return int(index) - 1, int(total)
 
 
 def _cpu_seconds() -> float:
@@ -66,7 +54,7 @@ def generate(
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
     steps: Annotated[int, typer.Option(help="Network evaluations.")] = 2,
-    seed: Annotated[int, typer.Option(help="Same seed, same conformers.")] = 0,
+    seed: Seed = 0,
     refine: Annotated[str, typer.Option(help="none, mmff94s, gfn-ff or gfn2-xtb (need xtb).")] = "none",
     stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",
     fragments: Annotated[str, typer.Option(help="Salts and mixtures: largest organic fragment, or error.")] = "largest",
@@ -74,7 +62,7 @@ def generate(
     name_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "name",
     max_atoms: Annotated[int, typer.Option(help="Largest molecule, hydrogens included.")] = 999,
     limit: Annotated[int | None, typer.Option(help="Only the first molecules of the input.")] = None,
-    shard: Annotated[str | None, typer.Option(help="I/N: every N-th molecule from the I-th.")] = None,
+    shard: Shard = None,
     jobs: Jobs = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")] = False,
@@ -85,7 +73,7 @@ def generate(
     from conformergen.workflows.outputs import open_writer
 
     count, per_reference = _count(n)
-    index, total = _part(shard)
+    index, total = shard_of(shard)
     settings = GenerateSettings(
         n=count,
         per_reference=per_reference,

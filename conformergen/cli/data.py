@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from conformergen.cli.app import EXIT_SOME_FAILED, app, progress, say, say_json
+from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progress, say, say_json, shard_of
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")]
 
 
@@ -81,6 +79,7 @@ def reference(
     ] = None,
     lean: Annotated[bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
+    shard: Shard = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run; finished molecules are always taken as they are.")
     ] = False,
@@ -94,7 +93,8 @@ def reference(
     from conformergen.workflows.make_reference import make_reference
     from conformergen.workflows.reference import ReferenceSettings
 
-    records = list(read_inputs(source))
+    index, total = shard_of(shard)
+    records = [r for r in read_inputs(source) if r.index % total == index]
     make = ReferenceSettings.lean if lean else ReferenceSettings
     settings = make(level=level, ewin=ewin, engine=engine)
     if dry_run:

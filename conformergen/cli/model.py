@@ -162,3 +162,46 @@ def info(
         return
     for key, value in facts.items():
         print(f"{key:24s} {value}")
+
+
+@app.command()
+def bench(
+    stage: Annotated[str, typer.Argument(help="rmsd, rmsd-hard, evaluate, generate or startup.")],
+    source: Annotated[
+        Path | None, typer.Option("--input", help="Work on this instead: a list with n_conformers, or molecules.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure our speed beside a peer's, in one run."""
+    from dataclasses import asdict
+
+    from conformergen.workflows.bench import STAGES, measure, summary, versions
+    from conformergen.workflows.devices import limit_threads
+
+    if stage not in STAGES:
+        raise InputError(f"stage {stage!r} is not one of {', '.join(STAGES)}")
+    limit_threads()
+    works, measured = [], []
+    for work in STAGES[stage](source):
+        result = measure(work)
+        works.append(work)
+        measured.append(result)
+        if not as_json:
+            peers = ", ".join(f"{name} {us:.4g} ({result.ratios[name]:.3g}x)" for name, us in result.peers.items())
+            facts = "; ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.facts.items())
+            print(f"{result.name}: {result.ours:.4g} CPU us per {result.unit}; {peers}{'; ' + facts if facts else ''}")
+    lines = summary(works, measured)
+    if as_json:
+        print(
+            json.dumps(
+                {"stage": stage, "versions": versions(), "results": list(map(asdict, measured)), "summary": lines}
+            )
+        )
+        return
+    for name, line in lines.items():
+        promise = (
+            ""
+            if line["promised"] is None
+            else f" (promised {line['promised']:g}, {'kept' if line['kept'] else 'MISSED'})"
+        )
+        print(f"ratio to {name}, geometric mean: {line['ratio']:.3g}{promise}")

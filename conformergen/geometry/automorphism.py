@@ -70,8 +70,8 @@ def _refine(colours: list[int], neighbours: Sequence[Sequence[tuple[int, int]]])
             (own, tuple(sorted((label, colours[j]) for label, j in around)))
             for own, around in zip(colours, neighbours, strict=True)
         ]
-        names = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}
-        colours = [names[s] for s in signatures]
+        names: dict[object, int] = {}
+        colours = [names.setdefault(s, len(names)) for s in signatures]
         if len(names) == count:
             return colours
         count = len(names)

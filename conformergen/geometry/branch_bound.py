@@ -26,13 +26,6 @@ _MARGIN: Final = 1.0 + 1e-12
 Matrices = Float64[np.ndarray, "pair 3 3"]
 
 
-def _top(m: Float64[np.ndarray, "*pair 3 3"]) -> Float64[np.ndarray, "*pair"]:
-    """Lambda of each matrix."""
-    flat = m.reshape(-1, 3, 3)
-    start = np.sqrt(3.0 * np.einsum("pij,pij->p", flat, flat))
-    return largest_root(flat, start).reshape(m.shape[:-2])
-
-
 def _rotation(m: Matrices) -> Matrices:
     """Rotation that maximises tr(R' M), by singular values (Kabsch 1976)."""
     u, _, v = np.linalg.svd(m)
@@ -53,14 +46,14 @@ def _search(
     """Raise ``best`` to the largest lambda over all choices of one map from each part."""
     means = [c.mean(1) for c in parts]
     deviations = [c - m[:, None] for c, m in zip(parts, means, strict=True)]
-    bounds = [_top(d).max(1) for d in deviations]
+    bounds = [largest_root(d).max(1) for d in deviations]
     order = sorted(range(len(parts)), key=lambda b: -float(bounds[b].mean()))
     deviations = [deviations[b] for b in order]
     remaining = np.zeros((len(order) + 1, len(fixed)))
     for level in reversed(range(len(order))):
         remaining[level] = remaining[level + 1] + bounds[order[level]]
     start = fixed + sum(means)
-    open_pairs = np.flatnonzero(_top(start) + remaining[0] > best * _MARGIN)
+    open_pairs = np.flatnonzero(largest_root(start) + remaining[0] > best * _MARGIN)
     if len(open_pairs) == 0:
         return
     # Incumbents: for a fixed rotation the blocks are independent.
@@ -73,11 +66,11 @@ def _search(
         for c in chosen:
             picked = np.einsum("pij,psij->ps", rotation, c).argmax(1)
             m += c[np.arange(len(c)), picked]
-        best[open_pairs] = np.maximum(best[open_pairs], _top(m))
+        best[open_pairs] = np.maximum(best[open_pairs], largest_root(m))
     stack = [(0, open_pairs, start[open_pairs])]
     while stack:
         level, pairs, partial = stack.pop()
-        alive = _top(partial) + remaining[level][pairs] > best[pairs] * _MARGIN
+        alive = largest_root(partial) + remaining[level][pairs] > best[pairs] * _MARGIN
         pairs, partial = pairs[alive], partial[alive]
         if len(pairs) == 0:
             continue
@@ -90,7 +83,7 @@ def _search(
                 continue
         children = (partial[:, None] + d).reshape(-1, 3, 3)
         owners = np.repeat(pairs, n_maps)
-        value = _top(children)
+        value = largest_root(children)
         if level + 1 == len(order):
             np.maximum.at(best, owners, value)
             continue
@@ -123,7 +116,7 @@ def group_rmsd_matrix(
                 best = np.maximum(best, 0.0)
                 _search(fixed, [_correlations(xs, turned, b) for b in group.blocks], best)
             else:
-                best = np.maximum(best, _top(fixed))
+                best = np.maximum(best, largest_root(fixed))
         result[part] = np.sqrt(np.maximum(2.0 * (half_energy - best) / n, 0.0))
     return result.reshape(len(x), len(y))
 
@@ -144,7 +137,7 @@ def best_permutation(
             for block in group.blocks:
                 scores = np.einsum("mi,ij,smj->s", x[block.atoms], rotation, y[o[block.maps]])
                 permutation[block.atoms] = o[block.maps[scores.argmax()]]
-        value = float(_top((x.T @ y[permutation])[None])[0])
+        value = float(largest_root((x.T @ y[permutation])[None])[0])
         if value > best:
             winner, best = permutation, value
     return winner

@@ -43,6 +43,8 @@ _CROSSED: Final = 0.5
 _TURN: Final = 70.0
 _CHILD_WINDOW: Final = 15.0
 _KNOWN: Final = 0.125
+#: Called with each stage of GFN2-xTB minima, its positions (Å) and energies (kcal/mol).
+Watch = Callable[[str, np.ndarray, np.ndarray], None]
 #: Positions to a minimum and its energy, or None.
 Optimise = Callable[[np.ndarray], tuple[np.ndarray, float] | None]
 LEVELS: Final = ("gfn2-xtb", "gfn-ff")
@@ -85,7 +87,7 @@ class ReferenceSettings:
     screen_window: float = 12.0
     max_crude: int = 150
     max_final: int = 100
-    crossings: int = 2
+    crossings: int = 4
     children: tuple[int, int] = (3, 150)
 
     def __post_init__(self) -> None:
@@ -98,13 +100,14 @@ class ReferenceSettings:
 
     @classmethod
     def lean(cls, **changes: object) -> "ReferenceSettings":
-        """Training-set variant: half the starts, two runs, the 30 lowest conformers."""
+        """Training-set variant: half the starts, two short runs, no crossing, the 30 lowest conformers."""
         small = cls(
             starts_per_rotor=15,
             min_starts=30,
             max_starts=150,
             md_runs=2,
-            max_crude=80,
+            md_ps=4.0,
+            max_crude=50,
             max_final=30,
             crossings=0,
         )
@@ -301,8 +304,20 @@ def forcefield_ensemble(search: _Search) -> tuple[np.ndarray, np.ndarray]:
     return pool
 
 
-def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed: int) -> ReferenceResult:
+def reference_ensemble(
+    molecule: Molecule,
+    settings: ReferenceSettings,
+    *,
+    seed: int,
+    watch: Watch = lambda stage, positions, energies: None,
+) -> ReferenceResult:
     """Make the ensemble of one molecule.
+
+    Args:
+        molecule: One stereoisomer.
+        settings: Depth of the search.
+        seed: Of everything random.
+        watch: Sees the minima after the optimisation and after each round of crossing.
 
     Raises:
         MoleculeError: ``embed``, ``stereo`` or ``reacted`` when a stage leaves nothing.
@@ -322,9 +337,11 @@ def reference_ensemble(molecule: Molecule, settings: ReferenceSettings, *, seed:
     pool = search.prune("crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=_CRUDE)
     pool = search.minima(pool[0], engine.optimise)
     pool = search.prune("final", pool, window=settings.ewin)
+    watch("final", *pool)
     for turn in range(settings.crossings):
         known = len(pool[1])
         pool = search.cross(pool, turn)
+        watch(f"crossing{turn + 1}", *pool)
         if len(pool[1]) == known:
             break
     if len(pool[0]) == 0:
