@@ -9,3 +9,5 @@ GAS_CONSTANT: Final = 0.0019872042586
 #: Temperature of GEOM's Boltzmann weights, K.
 ROOM_TEMPERATURE: Final = 298.15
 EV_TO_KCAL: Final = 23.060547830619
+#: Electron charge times bohr, in debye.
+AU_TO_DEBYE: Final = 2.5417464739

@@ -214,7 +214,7 @@ def test_formats_are_told_apart(tmp_path, shard_folder, geom_folder):
     assert detect_format(geom_folder) == "geom-rdkit"
     (tmp_path / "a.sdf.gz").touch()
     assert detect_format(tmp_path / "a.sdf.gz") == "sdf"
-    assert set(READERS) == {"geom-rdkit", "mols-pickle", "sdf", "shards", "smiles"}
+    assert set(READERS) == {"geom-rdkit", "mols-pickle", "sdf", "shards", "smiles", "xyz"}
 
 
 def test_genuine_geom_folder(shared, tmp_path):

@@ -12,6 +12,7 @@ from conformergen.chem.molecule import (
     mol_with_conformers,
     molecule_from_mol,
     molecule_from_smiles,
+    n_rotors,
     parse_smiles,
     to_mol,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "mol_with_conformers",
     "molecule_from_mol",
     "molecule_from_smiles",
+    "n_rotors",
     "parse_smiles",
     "perceive",
     "relabelings",

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from rdkit import Chem, RDLogger
+from rdkit.Chem import rdMolDescriptors
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from conformergen.errors import MoleculeError
@@ -54,6 +55,11 @@ def parse_smiles(text: str) -> Chem.Mol:
     if mol.GetNumAtoms() == 0:
         raise MoleculeError("parse", "the SMILES holds no atom")
     return mol
+
+
+def n_rotors(smiles: str) -> int:
+    """Rotatable bonds, RDKit's strict definition."""
+    return int(rdMolDescriptors.CalcNumRotatableBonds(parse_smiles(smiles)))
 
 
 def largest_fragment(text: str) -> str:

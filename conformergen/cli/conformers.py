@@ -3,7 +3,8 @@
 import json
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -150,19 +151,62 @@ class _FailureLog:
             self._file.close()
 
 
+def _thresholds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(t) for t in text.split(","))
+    except ValueError:
+        raise InputError(f"--thresholds {text!r}: numbers, comma-separated") from None
+
+
+def _export(text: str) -> tuple[str, Path]:
+    """``NAME=FILE`` of --export."""
+    name, _, file = text.partition("=")
+    if not file:
+        raise InputError(f"--export {text!r}: write geodiff=FILE or etflow=FILE")
+    return name, Path(file)
+
+
+@contextmanager
+def _stages(name: str) -> "Iterator[Callable[[str, int], None]]":
+    """A progress bar for each stage, the next one when the stage changes."""
+    with ExitStack() as bars:
+        advance: dict[str, Callable[[int], None]] = {}
+
+        def step(stage: str, n: int) -> None:
+            if stage not in advance:
+                bars.close()
+                advance[stage] = bars.enter_context(progress(f"{stage} {name}", None))
+            advance[stage](n)
+
+        yield step
+
+
 @app.command()
 def evaluate(
     generated: Annotated[
-        list[Path], typer.Argument(help="Generated conformers: SDF, .h5, shards or {smiles: [Mol]} .pkl; or reports.")
+        list[Path],
+        typer.Argument(help="Conformers: SDF, .h5, shards, .xyz, pickles of other generators, .pt; or reports."),
     ],
     reference: Annotated[
-        Path | None, typer.Option(help="Reference conformers: SDF, shards, .pkl or GEOM rdkit_folder.")
+        Path | None,
+        typer.Option(
+            help="Reference conformers, in any of these or a GEOM rdkit_folder; not where GENERATED holds them."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON report, of the first set.")] = None,
     html: Annotated[Path | None, typer.Option(help="HTML report that works offline.")] = None,
     table: Annotated[Path | None, typer.Option("--csv", help="One line for each set and molecule.")] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(help="geodiff=FILE or etflow=FILE: the first set and the references for these evaluators."),
+    ] = None,
     thresholds: Annotated[str, typer.Option(help="Å, comma-separated.")] = "0.5,0.75,1.25",
     label: Annotated[str, typer.Option(help="Name of the first set in table and report.")] = "",
+    checks: Annotated[
+        str, typer.Option(help="Beyond COV and MAT: stereo, posebusters, strain, rings, properties; comma-separated.")
+    ] = "",
+    check_samples: Annotated[int, typer.Option(help="Samples of a molecule that the costly checks look at.")] = 10,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse RMSDs that are upper bounds.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Put JSON reports side by side, each less the last, paired by molecule.")
     ] = False,
@@ -170,25 +214,36 @@ def evaluate(
 ) -> None:
     """Score conformers: COV and MAT, recall and precision, heavy-atom symmetry-aware RMSD, strict <."""
     from conformergen.datasets.shards import write_json
-    from conformergen.workflows.evaluate import Evaluation, comparison, read_report, write_molecules
+    from conformergen.workflows.checks import CheckSettings
+    from conformergen.workflows.evaluate import Evaluation, checks_table, comparison, read_report, write_molecules
     from conformergen.workflows.evaluate import evaluate as run
     from conformergen.workflows.evaluate import table as as_text
+    from conformergen.workflows.exchange import write_exchange
 
     if compare:
         print(comparison({path.stem: read_report(path) for path in generated}))
         return
-    if reference is None:
-        raise InputError("--reference is missing")
-    try:
-        limits = tuple(float(t) for t in thresholds.split(","))
-    except ValueError:
-        raise InputError(f"--thresholds {thresholds!r}: numbers, comma-separated") from None
+    exports = [_export(text) for text in export or ()]
+    limits = _thresholds(thresholds)
     results: dict[str, Evaluation] = {}
     for path in generated:
         name = label if label and path == generated[0] else path.name.split(".")[0]
-        with progress(f"scoring {name}", None) as advance:
-            results[name] = run(path, reference, thresholds=limits, jobs=jobs, progress=advance)
-        print(as_text(results[name].report, label=name))
+        with _stages(name) as advance:
+            results[name] = run(
+                path,
+                reference,
+                thresholds=limits,
+                checks=[c.strip() for c in checks.split(",") if c.strip()],
+                check_settings=CheckSettings(max_samples=check_samples),
+                jobs=jobs,
+                progress=advance,
+            )
+        report = results[name].report
+        if strict and report["n_upper_bound"]:
+            raise InputError(f"{name}: {report['n_upper_bound']} molecules have RMSDs that are upper bounds only")
+        print(as_text(report, label=name))
+        if checks:
+            print(checks_table(report))
     reports = {name: result.report for name, result in results.items()}
     if len(reports) > 1:
         print(comparison(reports))
@@ -196,6 +251,8 @@ def evaluate(
         write_json(out, next(iter(reports.values())))
     if table is not None:
         write_molecules(table, reports)
+    for kind, path in exports:
+        write_exchange(kind, path, next(iter(results.values())).tasks)
     if html is not None:
         from conformergen.workflows.report import write_html
 

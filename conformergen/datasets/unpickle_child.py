@@ -1,4 +1,4 @@
-"""Disposable process that reads GEOM pickles through an allow-list and answers in plain arrays.
+"""Disposable process that reads pickles of molecules through an allow-list and answers in plain arrays.
 
 Run as ``python -m conformergen.datasets.unpickle_child``: one path a line on standard input; for each, eight
 bytes of length and an ``.npz`` without objects on standard output. The parent never unpickles anything. The
@@ -11,6 +11,7 @@ import pickle
 import pickletools
 import resource
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,6 +19,17 @@ import numpy as np
 from rdkit import Chem
 
 from conformergen.chem.molecule import BOND_CODES
+from conformergen.datasets.unpickle_pyg import (
+    Array,
+    Bag,
+    array_from_buffer,
+    is_object,
+    legacy_storage,
+    load_archive,
+    rebuild_array,
+    rebuild_tensor,
+    storage_code,
+)
 
 MAX_BYTES: Final = 256 * 2**20
 MAX_OPERATIONS: Final = 5_000_000
@@ -26,8 +38,7 @@ MAX_DEPTH: Final = 8
 _MEMORY: Final = 2 * 2**30
 _CPU_SECONDS: Final = 3600
 _REFUSED: Final = frozenset(
-    {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
-    | {"NEXT_BUFFER", "READONLY_BUFFER"}
+    {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
 )
 
 
@@ -44,6 +55,10 @@ class _Holder:
     def __setstate__(self, state: object) -> None:
         """Ignore attributes hung on a Mol."""
 
+    def mol(self) -> Chem.Mol:
+        """The molecule."""
+        return Chem.Mol(self.binary)  # type: ignore[call-overload]  # the stubs know no bytes
+
 
 class _DType:
     """Placeholder for a NumPy dtype of a plain number."""
@@ -51,7 +66,7 @@ class _DType:
     __slots__ = ("code",)
 
     def __init__(self, code: str) -> None:
-        if code not in ("f4", "f8", "i4", "i8", "b1", "<f4", "<f8", "<i4", "<i8"):
+        if code.removeprefix("<").removeprefix("|") not in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"):
             raise pickle.UnpicklingError(f"dtype {code!r} is not allowed")
         self.code = code
 
@@ -92,17 +107,44 @@ _ALLOWED: Final = {
     ("numpy", "dtype"): _dtype,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy", "ndarray"): rebuild_array,
+    ("numpy.core.multiarray", "_reconstruct"): rebuild_array,
+    ("numpy._core.multiarray", "_reconstruct"): rebuild_array,
+    ("numpy.core.numeric", "_frombuffer"): array_from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): array_from_buffer,
+    ("collections", "OrderedDict"): lambda: {},
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    ("torch.storage", "_load_from_bytes"): lambda data: legacy_storage(data, _unpickle),
 }
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickler that knows the names of GEOM files and no other."""
+    """Unpickler that knows the names of conformer files and no other."""
+
+    def __init__(self, data: bytes, storage: Callable[[Any], Any] | None = None) -> None:
+        super().__init__(io.BytesIO(data))
+        self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
         """Answer with a harmless factory, or refuse."""
+        if is_object(module, name):
+            return Bag
+        if (code := storage_code(module, name)) is not None:
+            return _DType(code)
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return _Callable(_ALLOWED[module, name])
+
+    def persistent_load(self, key: Any) -> Any:
+        """Storages of a torch archive; nothing where there is none."""
+        if self._storage is None:
+            raise pickle.UnpicklingError("persistent ids belong into torch archives")
+        return self._storage(key)
+
+
+def _unpickle(data: bytes, storage: Callable[[Any], Any] | None = None) -> Any:
+    scan(data)
+    return RestrictedUnpickler(data, storage).load()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -142,26 +184,95 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def load_mols(data: bytes) -> bytes:
-    """A GEOM pickle or a ``{smiles: [Mol]}`` pickle as an ``.npz``: a JSON header and the conformers' arrays."""
-    scan(data)
-    content = RestrictedUnpickler(io.BytesIO(data)).load()
+    """Conformers of a file as an ``.npz``: a JSON header and the conformers' arrays.
+
+    Known are GEOM pickles, ``{smiles: [Mol]}`` pickles, and PyG ``Data`` or lists of them.
+    """
+    if data.startswith(b"PK"):
+        content = load_archive(data, _unpickle, max_bytes=MAX_BYTES)
+    else:
+        content = _unpickle(data)
+    if isinstance(content, Bag):
+        content = [content]
+    if isinstance(content, list) and content and all(isinstance(item, Bag) for item in content):
+        return _load_data([item.attributes() for item in content])
     if not isinstance(content, dict):
-        raise pickle.UnpicklingError("neither a GEOM file nor a dict of lists of Mols")
+        raise pickle.UnpicklingError("neither a GEOM file, a dict of lists of Mols, nor PyG Data")
     if isinstance(content.get("conformers"), list):
-        return _pack(_plain(content), _columns([conformer["rd_mol"] for conformer in content["conformers"]]))
+        return _pack(_plain(content), _columns([conformer["rd_mol"].mol() for conformer in content["conformers"]]))
     for key, mols in content.items():
         if not isinstance(key, str) or not isinstance(mols, list) or not all(isinstance(m, _Holder) for m in mols):
             raise pickle.UnpicklingError("neither a GEOM file nor a dict of lists of Mols")
     header = {"keys": list(content), "counts": [len(mols) for mols in content.values()]}
-    return _pack(header, _columns([mol for mols in content.values() for mol in mols]))
+    return _pack(header, _columns([mol.mol() for mols in content.values() for mol in mols]))
 
 
-def _columns(holders: "list[_Holder]") -> dict[str, np.ndarray]:
+def _load_data(items: list[Mapping[str, Any]]) -> bytes:
+    """Samples and references of each ``Data``; conformers of one molecule that stand apart are joined by SMILES."""
+    keys: list[str] = []
+    sides: dict[str, list[list[Chem.Mol]]] = {"samples": [], "references": []}
+    for item in items:
+        smiles = item.get("smiles")
+        if not isinstance(smiles, str):
+            raise pickle.UnpicklingError("a Data without smiles")
+        graph = _graph(item, smiles)
+        own = {
+            "samples": _with_positions(graph, item.get("pos_gen", item.get("pos"))),
+            "references": _with_positions(graph, item.get("pos_ref")),
+        }
+        if "pos_gen" not in item and keys and keys[-1] == smiles:
+            sides["samples"][-1] += own["samples"]
+            continue
+        keys.append(smiles)
+        for name, mols in own.items():
+            sides[name].append(mols)
+    header: dict[str, Any] = {"keys": keys, "counts": [len(mols) for mols in sides["samples"]]}
+    arrays = _columns([mol for mols in sides["samples"] for mol in mols])
+    if any(sides["references"]):
+        header["reference_counts"] = [len(mols) for mols in sides["references"]]
+        references = _columns([mol for mols in sides["references"] for mol in mols])
+        arrays |= {f"reference_{name}": array for name, array in references.items()}
+    return _pack(header, arrays)
+
+
+def _graph(item: Mapping[str, Any], smiles: str) -> Chem.Mol:
+    """Molecule in the order of the positions: the ``rdmol``, or an atom-mapped SMILES whose maps are the rows."""
+    holder = item.get("rdmol")
+    if isinstance(holder, _Holder):
+        return holder.mol()
+    parameters = Chem.SmilesParserParams()
+    parameters.removeHs = False  # type: ignore[assignment]  # the stubs are wrong
+    mol = Chem.MolFromSmiles(smiles, parameters)
+    if mol is None:
+        raise pickle.UnpicklingError("neither an rdmol nor a readable SMILES")
+    maps = [atom.GetAtomMapNum() for atom in mol.GetAtoms()]
+    return Chem.RenumberAtoms(mol, np.argsort(maps, kind="stable").tolist())
+
+
+def _with_positions(graph: Chem.Mol, positions: object) -> list[Chem.Mol]:
+    """One molecule for each frame of (conf * atom, 3) or (conf, atom, 3) positions; none of another atom count."""
+    array = positions.value if isinstance(positions, Array) else positions
+    if not isinstance(array, np.ndarray) or array.size == 0:
+        return []
+    n = graph.GetNumAtoms()
+    if array.ndim not in (2, 3) or array.shape[-1] != 3 or array.size % (3 * n) or array.shape[-2] % n:
+        raise pickle.UnpicklingError("positions do not fit the molecule")
+    frames = []
+    for frame in array.reshape(-1, n, 3).astype(np.float64):
+        mol = Chem.Mol(graph)
+        mol.RemoveAllConformers()
+        conformer = Chem.Conformer(n)
+        conformer.SetPositions(np.ascontiguousarray(frame))
+        mol.AddConformer(conformer)
+        frames.append(mol)
+    return frames
+
+
+def _columns(mols: list[Chem.Mol]) -> dict[str, np.ndarray]:
     """Arrays of all molecules, one after the other."""
     columns: dict[str, list[np.ndarray]] = {k: [] for k in ("numbers", "charges", "bonds", "types", "positions")}
     sizes = []
-    for holder in holders:
-        mol = Chem.Mol(holder.binary)  # type: ignore[call-overload]  # the stubs know no bytes
+    for mol in mols:
         sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
         columns["numbers"].append(np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8))
         columns["charges"].append(np.array([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=np.int8))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 from rdkit import Chem
 
 from conformergen.chem import (
@@ -63,11 +63,10 @@ def score_molecule(task: ScoringTask) -> Score:
     Raises:
         MoleculeError: ``parse`` for an unreadable SMILES, ``reacted`` when no reference has its graph.
     """
-    molecule = molecule_from_mol(parse_smiles(task.smiles), task.name)
-    references, n_dropped = _positions(molecule, task.references)
+    sides = in_one_order(task)
+    molecule, references, samples = sides.molecule, sides.references, sides.samples
     if len(references) == 0:
-        raise MoleculeError("reacted", f"none of {n_dropped} references has the bond graph of the SMILES")
-    samples, n_bad = _positions(molecule, task.samples)
+        raise MoleculeError("reacted", f"none of {sides.n_dropped} references has the bond graph of the SMILES")
     mol = to_mol(molecule)
     heavy = heavy_atoms(mol)
     group = symmetry_group(mol)
@@ -76,12 +75,35 @@ def score_molecule(task: ScoringTask) -> Score:
         name=task.name,
         smiles=molecule.smiles,
         rmsd=rmsd,
-        n_dropped=n_dropped,
+        n_dropped=sides.n_dropped,
         reference_stereo=stereo_ok(references, molecule.graph),
         sample_stereo=stereo_ok(samples, molecule.graph),
-        n_bad_samples=n_bad,
+        n_bad_samples=sides.n_bad_samples,
         exact=group.exact,
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Sides:
+    """References and samples as positions (Å) in one atom order; those of another bond graph are counted only."""
+
+    molecule: Molecule
+    references: Float32[np.ndarray, "ref atom 3"]
+    samples: Float32[np.ndarray, "gen atom 3"]
+    n_dropped: int
+    n_bad_samples: int
+
+
+def in_one_order(task: ScoringTask) -> Sides:
+    """Bring all conformers of a task into the atom order of its SMILES.
+
+    Raises:
+        MoleculeError: ``parse`` for an unreadable SMILES.
+    """
+    molecule = molecule_from_mol(parse_smiles(task.smiles), task.name)
+    references, n_dropped = _positions(molecule, task.references)
+    samples, n_bad = _positions(molecule, task.samples)
+    return Sides(molecule=molecule, references=references, samples=samples, n_dropped=n_dropped, n_bad_samples=n_bad)
 
 
 def _positions(molecule: Molecule, conformers: list[Chem.Mol]) -> tuple[np.ndarray, int]:
@@ -91,7 +113,9 @@ def _positions(molecule: Molecule, conformers: list[Chem.Mol]) -> tuple[np.ndarr
     return positions, len(mapped) - len(good)
 
 
-def rmsd_matrix(reference: Chem.Mol, generated: Chem.Mol) -> Float64[np.ndarray, "ref gen"]:
+def rmsd_matrix(
+    reference: Chem.Mol, generated: Chem.Mol, *, device: str | None = None
+) -> Float64[np.ndarray, "ref gen"]:
     """Heavy-atom RMSD of every pair of conformers, after the best rotation and over all automorphisms.
 
     As RDKit's ``GetBestRMS`` on molecules without hydrogens, exact for symmetry groups of any size; atoms may come in
@@ -100,6 +124,7 @@ def rmsd_matrix(reference: Chem.Mol, generated: Chem.Mol) -> Float64[np.ndarray,
     Args:
         reference: Molecule with conformers.
         generated: The same compound with conformers.
+        device: A torch device for groups of at most 64 automorphisms; NumPy where it is None.
 
     Returns:
         RMSD in Å, a row for each conformer of ``reference``.
@@ -123,7 +148,7 @@ def rmsd_matrix(reference: Chem.Mol, generated: Chem.Mol) -> Float64[np.ndarray,
         sets.append(positions)
     kept = to_mol(molecule)
     heavy = heavy_atoms(kept)
-    return group_rmsd_matrix(sets[0][:, heavy], sets[1][:, heavy], symmetry_group(kept))
+    return group_rmsd_matrix(sets[0][:, heavy], sets[1][:, heavy], symmetry_group(kept), device=device)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -136,10 +161,9 @@ class Overlay:
 
 
 def nearest_overlay(task: ScoringTask, reference: int) -> Overlay | None:
-    """Superpose the nearest sample on one reference; None without samples."""
-    molecule = molecule_from_mol(parse_smiles(task.smiles), task.name)
-    references, _ = _positions(molecule, [task.references[reference]])
-    samples, _ = _positions(molecule, task.samples)
+    """Superpose the nearest sample on one clean reference, a row of the RMSD matrix; None without samples."""
+    sides = in_one_order(task)
+    molecule, references, samples = sides.molecule, sides.references[reference : reference + 1], sides.samples
     if len(references) == 0 or len(samples) == 0:
         return None
     mol = to_mol(molecule)

@@ -92,11 +92,18 @@ def _search(
 
 
 def group_rmsd_matrix(
-    ref: Float[np.ndarray, "ref atom 3"], gen: Float[np.ndarray, "gen atom 3"], group: SymmetryGroup
+    ref: Float[np.ndarray, "ref atom 3"],
+    gen: Float[np.ndarray, "gen atom 3"],
+    group: SymmetryGroup,
+    *,
+    device: str | None = None,
 ) -> Float64[np.ndarray, "ref gen"]:
-    """RMSD in Å after the best proper rotation and the best automorphism of the group, exact for any group size."""
+    """RMSD in Å after the best proper rotation and the best automorphism of the group, exact for any group size.
+
+    ``device`` is a torch device for listed groups; NumPy where it is None, and for large groups.
+    """
     if group.size <= LISTED:
-        return rmsd_matrix(ref, gen, group.permutations().astype(np.int64))[0]
+        return rmsd_matrix(ref, gen, group.permutations().astype(np.int64), device=device)[0]
     n = ref.shape[1]
     x = (ref - ref.mean(1, keepdims=True, dtype=np.float64)).astype(np.float64)
     y = (gen - gen.mean(1, keepdims=True, dtype=np.float64)).astype(np.float64)

@@ -5,7 +5,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -16,13 +16,22 @@ from conformergen.chem import minimise_mmff, mol_with_conformers, to_mol
 from conformergen.errors import InputError
 from conformergen.records import ConformerSet, Molecule, Refined
 from conformergen.refinement import xtb
-from conformergen.units import EV_TO_KCAL, HARTREE_TO_KCAL
+from conformergen.units import AU_TO_DEBYE, BOHR_TO_ANGSTROM, EV_TO_KCAL, HARTREE_TO_KCAL
 
 Positions = Float64[np.ndarray, "atom 3"]
 Frames = Float64[np.ndarray, "frame atom 3"]
 #: Largest force at which an ASE optimisation ends, eV/Å; xtb's own levels in the norm of the gradient.
 _FORCE: Final = {"crude": 0.15, "normal": 0.03}
 _MAX_STEPS: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Properties:
+    """Of one conformer: energy and orbital gap in kcal/mol, dipole in D."""
+
+    energy: float
+    gap: float
+    dipole: float
 
 
 class Engine(ABC):
@@ -53,6 +62,10 @@ class Engine(ABC):
     def optimise(self, positions: Positions, level: str = "normal") -> tuple[Positions, float] | None:
         """GFN2-xTB minimum; ``level`` is ``crude`` or ``normal``."""
 
+    @abstractmethod
+    def properties(self, positions: Positions) -> Properties | None:
+        """GFN2-xTB single point with orbital gap and dipole."""
+
 
 @final
 class XtbProgram(Engine):
@@ -76,6 +89,13 @@ class XtbProgram(Engine):
 
     def optimise(self, positions: Positions, level: str = "normal") -> tuple[Positions, float] | None:
         return self._minimum(positions, "gfn2-xtb", level)
+
+    def properties(self, positions: Positions) -> Properties | None:
+        found = xtb.properties(self.numbers, positions, charge=self.charge)
+        if found is None:
+            return None
+        energy, gap, dipole = found
+        return Properties(energy=energy * HARTREE_TO_KCAL, gap=gap * EV_TO_KCAL, dipole=dipole)
 
 
 @final
@@ -120,6 +140,22 @@ class TbliteLibrary(Engine):
             return atoms.get_positions(), float(atoms.get_potential_energy()) * EV_TO_KCAL
         except RuntimeError:
             return None
+
+    def properties(self, positions: Positions) -> Properties | None:
+        from tblite.interface import Calculator
+
+        calculator = Calculator("GFN2-xTB", self.numbers, positions / BOHR_TO_ANGSTROM, charge=self.charge)
+        calculator.set("verbosity", 0)
+        try:
+            result = calculator.singlepoint()
+        except RuntimeError:
+            return None
+        levels, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1.0
+        return Properties(
+            energy=float(result.get("energy")) * HARTREE_TO_KCAL,
+            gap=float(levels[~occupied].min() - levels[occupied].max()) * HARTREE_TO_KCAL,
+            dipole=float(np.linalg.norm(result.get("dipole"))) * AU_TO_DEBYE,
+        )
 
 
 ENGINES: Final[Mapping[str, type[Engine]]] = {"xtb": XtbProgram, "tblite": TbliteLibrary}

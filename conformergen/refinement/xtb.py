@@ -21,6 +21,9 @@ from conformergen.errors import InputError
 
 _METHOD: Final = {"gfn2-xtb": ["--gfn", "2"], "gfn-ff": ["--gfnff"]}
 _ENERGY: Final = re.compile(r"energy:?\s+(-?\d+\.\d+)")
+_GAP: Final = re.compile(r"HOMO-LUMO GAP\s+(-?\d+\.\d+)")
+#: Last column of the line "full" in the table of the dipole.
+_DIPOLE: Final = re.compile(r"molecular dipole:.*?full:(?:\s+-?\d+\.\d+){3}\s+(\d+\.\d+)", re.DOTALL)
 _TOTAL: Final = re.compile(r"TOTAL ENERGY\s+(-?\d+\.\d+)")
 
 
@@ -136,6 +139,27 @@ def single_point(
         output = _run(["in.xyz", *_METHOD[method], "--chrg", str(charge), "--norestart"], folder, timeout=timeout)
     energy = _TOTAL.search(output) if output else None
     return float(energy.group(1)) if energy else None
+
+
+def properties(
+    numbers: UInt8[np.ndarray, " atom"],
+    positions: Float64[np.ndarray, "atom 3"],
+    *,
+    charge: int,
+    timeout: float = 300.0,
+) -> tuple[float, float, float] | None:
+    """GFN2-xTB energy (hartree), orbital gap (eV) and dipole (D), or None when xtb failed."""
+    with _scratch() as name:
+        folder = Path(name)
+        _write_xyz(folder / "in.xyz", numbers, positions)
+        output = _run(["in.xyz", *_METHOD["gfn2-xtb"], "--chrg", str(charge), "--norestart"], folder, timeout=timeout)
+    if output is None:
+        return None
+    found = [pattern.findall(output) for pattern in (_TOTAL, _GAP, _DIPOLE)]
+    if not all(found):
+        return None
+    energy, gap, dipole = (float(values[-1]) for values in found)
+    return energy, gap, dipole
 
 
 def metadynamics(

@@ -3,16 +3,18 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import rdkit
 from rdkit import Chem
 
 from conformergen import __version__
-from conformergen.chem import perceive
+from conformergen.chem import n_rotors, perceive
 from conformergen.datasets.readers import READERS, RawEnsemble, detect_format
 from conformergen.errors import InputError, MoleculeError
 from conformergen.evaluation import (
@@ -28,9 +30,10 @@ from conformergen.evaluation import (
     score_molecule,
     summarise,
 )
+from conformergen.workflows.checks import CHECKS, CheckSettings, run_check
 from conformergen.workflows.pool import map_molecules, resolve_jobs
 
-REPORT_SCHEMA: Final = 1
+REPORT_SCHEMA: Final = 2
 #: Thresholds by data set, Å: QM9, Drugs, the older split.
 THRESHOLDS: Final = (0.5, 0.75, 1.25)
 MAIN_THRESHOLD: Final = 0.75
@@ -63,11 +66,13 @@ def read_ensembles(source: Path) -> list[RawEnsemble]:
 
 def evaluate(
     generated: "str | Path",
-    reference: "str | Path",
+    reference: "str | Path | None" = None,
     *,
     thresholds: tuple[float, ...] = THRESHOLDS,
+    checks: Sequence[str] = (),
+    check_settings: CheckSettings = CheckSettings(),  # noqa: B008  frozen
     jobs: int = 1,
-    progress: Callable[[int], None] = lambda n: None,
+    progress: Callable[[str, int], None] = lambda stage, n: None,
 ) -> Evaluation:
     """Score generated conformers against references.
 
@@ -76,20 +81,24 @@ def evaluate(
 
     Args:
         generated: SDF, shards or any format of ``preprocess``; matched by SMILES, then name, then flat SMILES.
-        reference: The same.
+        reference: The same; None where ``generated`` holds the references too (GeoDiff's and ET-Flow's files do).
         thresholds: Å.
+        checks: Entries of ``CHECKS``, each with its own table in the report.
+        check_settings: How far the costly checks go.
         jobs: Worker processes; 0 for all cores.
-        progress: Called with 1 for each molecule.
+        progress: Called with the name of the stage and 1 for each molecule.
 
     Raises:
-        InputError: For unreadable files, or when no reference can be scored.
+        InputError: For unreadable files, unknown checks or what they need, or when no reference can be scored.
     """
     if not thresholds or min(thresholds) <= 0:
         raise InputError("--thresholds must be positive")
-    references = [r for r in read_ensembles(Path(reference)) if r.conformers]
-    if not references:
-        raise InputError(f"{reference}: no reference conformers")
-    lookup = _Lookup(read_ensembles(Path(generated)))
+    if unknown := set(checks) - set(CHECKS):
+        raise InputError(f"--checks {', '.join(sorted(unknown))}: not one of {', '.join(CHECKS)}")
+    for name in checks:
+        CHECKS[name].needs(check_settings)
+    samples, references = _read(generated, reference)
+    lookup = _Lookup(samples)
     tasks = [
         ScoringTask(name=r.name, smiles=_smiles(r), references=r.conformers, samples=lookup.take(r)) for r in references
     ]
@@ -97,17 +106,47 @@ def evaluate(
     for task, result in zip(
         tasks, map_molecules(score_molecule, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
     ):
-        progress(1)
+        progress("scoring", 1)
         if isinstance(result, MoleculeError):
             unscored.append({"name": task.name, "reason": result.reason, "message": str(result)})
         else:
             scores.append(result)
             scored_tasks.append(task)
     if not scores:
-        raise InputError(f"{reference}: no molecule could be scored ({unscored[0]['message']})")
-    return Evaluation(
-        scores=scores, tasks=scored_tasks, report=make_report(scores, unscored, thresholds, lookup.unused())
-    )
+        raise InputError(f"{reference or generated}: no molecule could be scored ({unscored[0]['message']})")
+    report = make_report(scores, unscored, thresholds, lookup.unused()) | {"generated_by": _makers(samples)}
+    if checks:
+        report["checks"] = {
+            name: run_check(
+                CHECKS[name], scored_tasks, check_settings, jobs=jobs, progress=partial(progress, f"check {name}")
+            )
+            for name in checks
+        }
+    return Evaluation(scores=scores, tasks=scored_tasks, report=report)
+
+
+def _read(generated: "str | Path", reference: "str | Path | None") -> tuple[list[RawEnsemble], list[RawEnsemble]]:
+    """Samples, and references from their own file or from that of the samples."""
+    samples = read_ensembles(Path(generated))
+    if reference is None:
+        references = [replace(r, conformers=r.references) for r in samples if r.references]
+        if not references:
+            raise InputError(f"--reference is missing: {generated} holds samples only")
+    else:
+        references = [r for r in read_ensembles(Path(reference)) if r.conformers]
+        if not references:
+            raise InputError(f"{reference}: no reference conformers")
+    return samples, references
+
+
+def _makers(samples: list[RawEnsemble]) -> list[str]:
+    """What the records say of their making: model, settings and seed, each kind once."""
+    found = {
+        " ".join(mol.GetProp(key) for key in ("model", "settings", "seed") if mol.HasProp(key))
+        for raw in samples
+        for mol in raw.conformers[:1]
+    }
+    return sorted(found - {""})
 
 
 def make_report(
@@ -122,6 +161,7 @@ def make_report(
             "smiles": s.smiles,
             "n_references": s.rmsd.shape[0],
             "n_samples": s.rmsd.shape[1],
+            "rotors": n_rotors(s.smiles),
             **{name: float(values[name][i]) for name in METRICS},
             "dropped_references": s.n_dropped,
             "stereo_differs": int((~s.reference_stereo).sum()),
@@ -144,6 +184,9 @@ def make_report(
             "n_without_clean_reference": len(unscored),
             "n_upper_bound": sum(not s.exact for s in scores),
             "n_samples": sum(s.rmsd.shape[1] for s in scores),
+            "samples_per_molecule": _spread([s.rmsd.shape[1] for s in scores]),
+            "n_short": sum(0 < s.rmsd.shape[1] < 2 * (s.rmsd.shape[0] + s.n_dropped) for s in scores),
+            "n_long": sum(s.rmsd.shape[1] > 2 * (s.rmsd.shape[0] + s.n_dropped) for s in scores),
             "n_references": sum(s.rmsd.shape[0] for s in scores),
             "n_wrong_stereo_samples": sum(int((~s.sample_stereo).sum()) for s in scores),
             "n_unused_generated": n_unused,
@@ -160,20 +203,42 @@ def make_report(
     )
 
 
+def _spread(counts: list[int]) -> dict[str, float]:
+    return {"least": min(counts), "median": float(np.median(counts)), "most": max(counts)}
+
+
+def checks_table(report: dict[str, Any]) -> str:
+    """Plain-text table of the checks; empty where none was made."""
+    lines = []
+    for name, check in report.get("checks", {}).items():
+        lines.append(f"check {name}: {check['n_molecules']} molecules, {len(check['failed'])} without an answer")
+        for column, values in check["columns"].items():
+            if "passes_percent" in values:
+                lines.append(f"  {column:32s} {values['passes_percent']:8.2f} % of {values['n']}")
+            else:
+                low, high = values["quartiles"]
+                spread = f"quartiles {low:.3f}, {high:.3f}; mean {values['mean']:.3f}"
+                lines.append(
+                    f"  {column:32s} {values['median']:8.3f} {values['unit']} (median; {spread}) of {values['n']}"
+                )
+    return "\n".join(lines)
+
+
 def table(report: dict[str, Any], *, label: str = "") -> str:
     """Plain-text table of the main rows."""
     lines = [f"{'':24s} {'COV-R %':>15s} {'MAT-R Å':>15s} {'COV-P %':>15s} {'MAT-P Å':>15s}  n"]
     titles = {"rows": "all", "succeeded_only": "succeeded", "geodiff": "2K, <=", "stereo_strict": "stereo-strict"}
     for kind, title in titles.items():
         for threshold, row in report[kind].items():
-            cells = [_cell(row[name]) for name in METRICS]
+            cells = [_cell(row[name], name) for name in METRICS]
             n = row["cov_r"]["n_scored"]
             lines.append(f"{label + ' ' + title + ' @' + threshold:24s} {' '.join(cells)}  {n}")
     lines.append(
         f"mean / median; {report['n_scored']} molecules, {report['n_references']} references, "
         f"{report['n_samples']} samples, {report['n_failed']} without samples, "
         f"{report['n_wrong_stereo_samples']} samples of wrong stereo, "
-        f"{report['n_upper_bound']} with RMSD upper bounds"
+        f"{report['n_upper_bound']} with RMSD upper bounds, {report['n_short']} with fewer than 2K samples, "
+        f"{report['n_long']} with more"
     )
     return "\n".join(lines)
 
@@ -189,7 +254,7 @@ def comparison(reports: Mapping[str, dict[str, Any]]) -> str:
     lines = [f"{'@' + threshold + ' Å':24s} {'COV-R %':>15s} {'MAT-R Å':>15s} {'COV-P %':>15s} {'MAT-P Å':>15s}  n"]
     for name, report in reports.items():
         row = report["rows"][threshold]
-        lines.append(f"{name:24s} {' '.join(_cell(row[m]) for m in METRICS)}  {row['cov_r']['n_scored']}")
+        lines.append(f"{name:24s} {' '.join(_cell(row[m], m) for m in METRICS)}  {row['cov_r']['n_scored']}")
     base = {m["name"]: m for m in reports[names[-1]]["molecules"]}
     for name in names[:-1]:
         own = {m["name"]: m for m in reports[name]["molecules"]}
@@ -233,9 +298,9 @@ def write_molecules(path: Path, reports: Mapping[str, dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _cell(row: dict[str, float | None]) -> str:
+def _cell(row: dict[str, float | None], metric: str) -> str:
     mean, median = (math.nan if row[k] is None else float(row[k] or 0.0) for k in ("mean", "median"))
-    return f"{mean:7.3f} / {median:5.3f}" if mean < 10 else f"{mean:7.1f} / {median:5.1f}"
+    return f"{mean:7.1f} / {median:5.1f}" if METRICS[metric].unit == "%" else f"{mean:7.3f} / {median:5.3f}"
 
 
 def _smiles(raw: RawEnsemble) -> str:

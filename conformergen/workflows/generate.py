@@ -123,6 +123,13 @@ class GenerateSettings:
         if self.ewin is not None and self.ewin <= 0:
             raise InputError("--ewin must be positive")
 
+    def summary(self) -> str:
+        """What a reader of the output should know of these settings."""
+        used = {"pool": self.pool, "ewin": self.ewin or "own", "select": self.select, "refine": self.refine}
+        if self.method == "model":
+            used |= {"seeds": self.seeds, "sampler": self.sampler, "steps": self.steps}
+        return " ".join(f"{key}={value}" for key, value in used.items())
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSummary:
@@ -369,7 +376,7 @@ def generate_stream(
     """
     sampler = _ModelSampler(settings) if settings.method == "model" else None
     label = settings.method if sampler is None else f"{sampler.model.name}:{sampler.model.digest[:12]}"
-    provenance = Provenance(seed=settings.seed, model=label)
+    provenance = Provenance(seed=settings.seed, model=label, settings=settings.summary())
     jobs = resolve_jobs(settings.jobs)
     books = _Books()
     seeding: Callable[[InputRecord], Seeded]

@@ -26,6 +26,7 @@ class Provenance:
 
     seed: int
     model: str
+    settings: str = ""
 
 
 class Writer(ABC):
@@ -195,6 +196,7 @@ def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:
             "boltzmann_weight": _number(conformers.weights, index, "{:.6f}"),
             "seed": str(provenance.seed),
             "model": provenance.model,
+            "settings": provenance.settings,
         }
         for key, value in fields.items():
             mol.SetProp(key, value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rdkit import Chem
 
 from conformergen.errors import InputError
@@ -42,6 +43,9 @@ def write_html(path: Path, results: Mapping[str, Evaluation]) -> None:
         threshold=threshold,
         rows=_rows(reports, threshold),
         curve=Markup(_curve(reports)),
+        flexibility=Markup(_flexibility(reports)),
+        checks=_checks(reports),
+        generated_by={name: "; ".join(report.get("generated_by", [])) for name, report in reports.items()},
         names=list(reports),
         molecules=_molecules(reports),
         overlays=Markup(_script_json(_overlays(results))),
@@ -91,10 +95,58 @@ def _curve(reports: Mapping[str, dict[str, Any]]) -> str:
         axes.set(xlabel="threshold, Å", ylabel=f"COV {title}, %", ylim=(0, 101), xlim=(0, 2.4))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _flexibility(reports: Mapping[str, dict[str, Any]]) -> str:
+    """MAT of each molecule against its rotatable bonds, and the mean at each number of them, as SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.2, 3.6), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2), ("mat_r", "mat_p"), strict=True):
+        for shift, (method, report) in enumerate(reports.items()):
+            points = [(m["rotors"], m[key]) for m in report["molecules"] if m[key] is not None]
+            if not points:
+                continue
+            rotors, values = np.array(points, dtype=np.float64).T
+            colour = f"C{shift % 10}"
+            offset = 0.12 * (shift - 0.5 * (len(reports) - 1))
+            axes.plot(rotors + offset, values, ".", color=colour, alpha=0.45)
+            levels = np.unique(rotors)
+            axes.plot(levels, [values[rotors == r].mean() for r in levels], color=colour, label=method)
+        axes.set(xlabel="rotatable bonds", ylabel=f"{key.upper().replace('_', '-')}, Å")
+        axes.set_ylim(bottom=0.0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _checks(reports: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A table for each check: a row for each column of it, a cell for each method."""
+    tables = []
+    for check in dict.fromkeys(name for report in reports.values() for name in report.get("checks", {})):
+        parts = [report.get("checks", {}).get(check, {}).get("columns", {}) for report in reports.values()]
+        rows = []
+        for column in dict.fromkeys(name for part in parts for name in part):
+            rows.append({"name": column.replace("_", " "), "cells": [_check_cell(part.get(column)) for part in parts]})
+        tables.append({"name": check, "rows": rows})
+    return tables
+
+
+def _check_cell(values: dict[str, Any] | None) -> str:
+    if values is None:
+        return "–"
+    if "passes_percent" in values:
+        return f"{values['passes_percent']:.2f} % of {values['n']}"
+    low, high = values["quartiles"]
+    return f"{values['median']:.3g} {values['unit']} [{low:.3g}, {high:.3g}]"
 
 
 def _molecules(reports: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,13 +159,20 @@ def _molecules(reports: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _overlays(results: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
-    """First reference (the lowest in energy in GEOM and in our own sets) and its nearest sample."""
+    """Of the molecules with the largest MAT-R under the first method: the reference that is matched worst.
+
+    The same reference is shown under every method, with its nearest sample there.
+    """
+    first = next(iter(results.values()))
+    indices = [i for i, score in enumerate(first.scores) if score.rmsd.shape[1]]
+    indices.sort(key=lambda i: -float(first.scores[i].rmsd.min(1).mean()))
     shown = []
-    for index in range(min(_MAX_OVERLAYS, *(len(r.tasks) for r in results.values()))):
+    for index in indices[:_MAX_OVERLAYS]:
+        worst = int(first.scores[index].rmsd.min(1).argmax())
         for method, result in results.items():
-            task = result.tasks[index]
-            overlay = nearest_overlay(task, 0)
-            if overlay is not None:
+            task = next((t for t in result.tasks if t.name == first.tasks[index].name), None)
+            overlay = None if task is None else nearest_overlay(task, worst)
+            if task is not None and overlay is not None:
                 shown.append(
                     {
                         "name": task.name,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from conformergen.datasets.readers import geom_rdkit, mols_pickle, sdf, shards, smiles
+from conformergen.datasets.readers import geom_rdkit, mols_pickle, sdf, shards, smiles, xyz
 from conformergen.datasets.readers.interface import RawEnsemble, Reader
 from conformergen.datasets.shards import MANIFEST
 from conformergen.errors import InputError
@@ -15,6 +15,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "sdf": sdf.read,
     "shards": shards.read,
     "smiles": smiles.read,
+    "xyz": xyz.read,
 }
 
 __all__ = ["READERS", "RawEnsemble", "Reader", "detect_format"]
@@ -45,6 +46,8 @@ def detect_format(source: Path) -> str:
         ".h5": "shards",
         ".pkl": "mols-pickle",
         ".pickle": "mols-pickle",
+        ".pt": "mols-pickle",
+        ".xyz": "xyz",
     }
     suffix = Path(name).suffix
     if suffix not in by_suffix:

@@ -1,7 +1,7 @@
 """What a reader is, and what it yields."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class RawEnsemble:
         energy_method: Level of the energies.
         position: Index of the source file or record group, for split files.
         error: Why the source could not be read, with no conformers then.
+        references: In a file of samples that holds what they are compared with: the reference conformers.
     """
 
     smiles: str
@@ -34,13 +35,14 @@ class RawEnsemble:
     energy_method: str = ""
     position: int = 0
     error: str = ""
+    references: list[Chem.Mol] = field(default_factory=list)
 
 
 def unpack_mols(arrays: dict[str, np.ndarray]) -> list[Chem.Mol | None]:
     """Molecules from the arrays of an ``UnpickleChild``; None where RDKit refuses one."""
     mols = []
     atom, bond = 0, 0
-    for n_atoms, n_bonds in arrays["sizes"].tolist():
+    for n_atoms, n_bonds in arrays["sizes"].tolist() if arrays else []:
         atoms, bonds = slice(atom, atom + n_atoms), slice(bond, bond + n_bonds)
         mols.append(
             mol_from_arrays(
