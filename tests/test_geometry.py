@@ -10,7 +10,7 @@ from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.branch_bound import best_permutation, group_rmsd_matrix
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.graph import bonds_kept, hop_counts
-from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
+from conformergen.geometry.rmsd import kabsch_rotation, largest_root, rmsd_matrix
 from conformergen.geometry.stereo import stereo_ok
 
 SYMMETRIC = ("CC(C)(C)c1ccc(C(=O)[O-])cc1", "O=[N+]([O-])c1ccc(C(F)(F)F)cc1", "NC(=[NH2+])NCCS(=O)(=O)[O-]", "CCO")
@@ -45,6 +45,30 @@ LARGE = {
     "OP(=O)(O)CN(CCN(CP(=O)(O)O)CP(=O)(O)O)CP(=O)(O)O": 10368,
     "COc1ccc(O[Si](C(C)(C)C)(C(C)(C)C)C(C)(C)C)cc1": 2592,
 }
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_largest_root_is_the_sum_of_singular_values(rank):
+    """Double roots too: a matrix of rank 1, which swapping two atoms makes, has nothing else."""
+    rng = np.random.default_rng(rank)
+    m = rng.normal(size=(2000, 3, rank)) @ rng.normal(size=(2000, rank, 3)) * np.exp(2 * rng.normal(size=(2000, 1, 1)))
+    u, s, v = np.linalg.svd(m)
+    expected = s[:, 0] + s[:, 1] + np.sign(np.linalg.det(u) * np.linalg.det(v)) * s[:, 2]
+    np.testing.assert_allclose(largest_root(m), expected, rtol=5e-8 if rank == 1 else 1e-12)
+    assert largest_root(np.zeros((3, 3, 3))).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_swapped_pairs_do_not_mislead_the_search(seed):
+    """Blocks of two atoms: each bound of the branch and bound is a double root."""
+    mol = Chem.MolFromSmiles("CC1(COCCC(F)(F)C(F)(F)C(F)(F)C(F)(F)F)COC1")
+    group = symmetry_group(mol)
+    rng = np.random.default_rng(seed)
+    ref = rng.normal(size=(6, mol.GetNumAtoms(), 3))
+    gen = ref[:, group.permutations()[37]] + 0.3 * rng.normal(size=ref.shape)
+    assert group.size == 96
+    listed = rmsd_matrix(ref, gen, group.permutations())[0]
+    np.testing.assert_allclose(group_rmsd_matrix(ref, gen, group), listed, atol=1e-9)
 
 
 @pytest.mark.parametrize("smiles", LARGE)

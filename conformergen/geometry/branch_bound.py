@@ -21,7 +21,8 @@ _CHUNK: Final = 2048
 #: Partial choices expanded at once.
 _SLICE: Final = 100_000
 _ROUNDS: Final = 3
-_MARGIN: Final = 1.0 + 1e-12
+#: Double roots (of blocks of two atoms) are known to a relative 1e-8: a bound prunes only when it is lower by more.
+_MARGIN: Final = 1.0 - 1e-7
 
 Matrices = Float64[np.ndarray, "pair 3 3"]
 

@@ -55,7 +55,8 @@ def _descend(xp: Namespace, root: Array, quartic: _Quartic) -> Array:
     for iteration in range(_MAX_ITERATIONS):
         value, slope, curvature = _at(root, quartic)
         divisor = slope + xp.sqrt(xp.abs(9.0 * slope * slope - 24.0 * value * curvature))
-        step = 4.0 * value / xp.where(divisor > 0.0, divisor, xp.inf)
+        # Above the largest root the slope is positive: what rounding has carried to or below a double root stays.
+        step = 4.0 * value / xp.where(slope > 0.0, divisor, xp.inf)
         root = root - step
         if iteration < _UNCHECKED:
             continue
