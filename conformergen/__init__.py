@@ -1,6 +1,6 @@
 """conformergen: 3D conformers of molecules.
 
-``generate``, ``evaluate``, ``load_model`` and ``rmsd_matrix`` are loaded on first use, so that importing the package
+Everything of the Python API is loaded on first use, so that importing the package
 (and ``conformergen --help``) does not import torch.
 """
 
@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from conformergen.checkpoint import load_model as load_model
     from conformergen.evaluation.molecule import rmsd_matrix as rmsd_matrix
     from conformergen.workflows.evaluate import evaluate as evaluate
+    from conformergen.workflows.generate import ConformerGenerator as ConformerGenerator
     from conformergen.workflows.generate import generate as generate
 
 _API = {
+    "ConformerGenerator": "conformergen.workflows.generate",
     "generate": "conformergen.workflows.generate",
     "evaluate": "conformergen.workflows.evaluate",
     "load_model": "conformergen.checkpoint",
     "rmsd_matrix": "conformergen.evaluation.molecule",
 }
 
-__all__ = ["__version__", "evaluate", "generate", "load_model", "rmsd_matrix"]
+__all__ = ["ConformerGenerator", "__version__", "evaluate", "generate", "load_model", "rmsd_matrix"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,8 @@ from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.export import export
-from conformergen.workflows.generate import GenerateSettings, _ModelSampler, generate_stream
+from conformergen.workflows.generate import GenerateSettings, generate_stream
+from conformergen.workflows.generate.sampler import ModelSampler
 from conformergen.workflows.train_ranker import fit, load_ranked, with_baseline
 
 TINY = NetworkSettings(
@@ -106,7 +107,7 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run,
     (conformers, _), summary = list(generate_stream([record], settings))
     assert (summary.done, len(conformers)) == (1, 6)
     candidates = _set("COCCNC(=O)CCO", n=12)
-    ranked = _ModelSampler(settings)._ranked(candidates, 4)
+    ranked = ModelSampler(settings)._ranked(candidates, 4)
     energies = predict_energies(model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
     np.testing.assert_allclose(ranked.positions[0], candidates.positions[energies.argmin()], atol=1e-6)
     (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)

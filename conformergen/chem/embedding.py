@@ -1,6 +1,8 @@
 """Seed conformers by ETKDGv3 (Wang, Witek, Landrum, Riniker 2020, doi 10.1021/acs.jcim.0c00025)."""
 
 import hashlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +43,30 @@ def random_seed(molecule: Molecule, seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
 
 
+#: Rungs of the ladder of embeddings, indices into ``records.RUNGS``.
+_REGULAR, _RANDOM, _PLAIN = 0, 3, 4
+#: Whole-call limits of the later rungs, in units of ``timeout``.
+_PATIENCE = 3
+
+
 def embed(
-    molecule: Molecule, n: int, *, seed: int, settings: EmbedSettings | None = None
+    molecule: Molecule,
+    n: int,
+    *,
+    seed: int,
+    settings: EmbedSettings | None = None,
+    note: Callable[[int], None] = lambda rung: None,
 ) -> Float32[np.ndarray, "conf atom 3"]:
     """Up to ``n`` conformers with the requested stereo, in RDKit's order; Å.
+
+    What ETKDGv3 does not give is embedded from random coordinates, twice, and then without its knowledge terms.
+
+    Args:
+        molecule: Species.
+        n: Conformers.
+        seed: Of everything random.
+        settings: How.
+        note: Called with each rung of ``records.RUNGS`` that gave conformers.
 
     Raises:
         MoleculeError: ``embed`` when no attempt gives a conformer, ``stereo`` when none has the
@@ -54,13 +76,16 @@ def embed(
     mol = to_mol(molecule)
     kept: list[np.ndarray] = []
     n_embedded = 0
-    for attempt, random_coordinates in enumerate((False, True, True)):
+    for attempt, rung in enumerate((_REGULAR, _RANDOM, _RANDOM, _PLAIN)):
         missing = n - len(kept)
-        if missing <= 0:
+        if missing <= 0 or (rung == _PLAIN and kept):
             break
-        positions = _embed_once(mol, molecule, missing, seed, attempt, settings, random_coordinates=random_coordinates)
+        positions = _embed_once(mol, molecule, missing, seed, attempt, settings, rung=rung)
         n_embedded += len(positions)
-        kept.extend(positions[stereo_ok(positions, molecule.graph)])
+        good = positions[stereo_ok(positions, molecule.graph)]
+        if len(good):
+            note(rung)
+        kept.extend(good)
     if not kept:
         reason = "stereo" if n_embedded else "embed"
         detail = "no embedded geometry has the requested stereo" if n_embedded else "ETKDGv3 found no geometry"
@@ -69,26 +94,36 @@ def embed(
 
 
 def _embed_once(
-    mol: Chem.Mol,
-    molecule: Molecule,
-    n: int,
-    seed: int,
-    attempt: int,
-    settings: EmbedSettings,
-    *,
-    random_coordinates: bool,
+    mol: Chem.Mol, molecule: Molecule, n: int, seed: int, attempt: int, settings: EmbedSettings, *, rung: int
 ) -> Float32[np.ndarray, "conf atom 3"]:
     parameters: Any = rdDistGeom.ETKDGv3()  # the stubs type its numbers as parameter objects
     parameters.randomSeed = random_seed(molecule, seed, f"embed{attempt}")
     parameters.numThreads = 1
     parameters.timeout = settings.timeout
-    parameters.useRandomCoords = random_coordinates
+    parameters.useRandomCoords = rung != _REGULAR
+    if rung == _PLAIN:
+        parameters.useBasicKnowledge = parameters.useExpTorsionAnglePrefs = False
     parameters.clearConfs = True
     try:
-        rdDistGeom.EmbedMultipleConfs(mol, n, parameters)
+        if rung == _REGULAR:
+            rdDistGeom.EmbedMultipleConfs(mol, n, parameters)
+        else:
+            _one_by_one(mol, n, parameters, patience=_PATIENCE * settings.timeout)
     except (ValueError, RuntimeError):  # RDKit: bad conformer id, missing parameters
         return np.zeros((0, mol.GetNumAtoms(), 3), dtype=np.float32)
     if settings.mmff94s:
         minimise_mmff(mol, max_steps=settings.max_steps)
     positions = [conformer.GetPositions() for conformer in mol.GetConformers()]
     return np.array(positions, dtype=np.float32).reshape(-1, mol.GetNumAtoms(), 3)
+
+
+def _one_by_one(mol: Chem.Mol, n: int, parameters: Any, *, patience: float) -> None:
+    """Embed so that a timeout costs one conformer: a call for many gives up those it has."""
+    mol.RemoveAllConformers()
+    parameters.clearConfs = False
+    first, began = parameters.randomSeed, time.monotonic()
+    for i in range(n):
+        parameters.randomSeed = (first + i) & 0x7FFFFFFF
+        rdDistGeom.EmbedMolecule(mol, parameters)
+        if time.monotonic() - began > patience:
+            break

@@ -24,6 +24,15 @@ def minimise_mmff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndar
     return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])
 
 
+def minimise_uff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """As ``minimise_mmff``, with UFF (Rappé et al. 1992, doi 10.1021/ja00051a040)."""
+    n = mol.GetNumConformers()
+    if n == 0 or not rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
+        return np.zeros(n, dtype=bool), np.full(n, np.nan)
+    results = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=max_steps)
+    return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])
+
+
 def mmff_energies(mol: Chem.Mol) -> np.ndarray:
     """Energies of the conformers as they are, kcal/mol; NaN without MMFF parameters."""
     properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")

@@ -6,6 +6,7 @@ that it hardly ever draws, and that a uniform draw followed by minimisation reac
 (docs/experiments.md).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, isnan
 from typing import Final
@@ -105,19 +106,24 @@ def set_torsions(
 
 
 def torsion_search(
-    molecule: Molecule, n: int, *, seed: int, settings: TorsionSettings | None = None
+    molecule: Molecule,
+    n: int,
+    *,
+    seed: int,
+    settings: TorsionSettings | None = None,
+    note: Callable[[int], None] = lambda rung: None,
 ) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
     """``n`` MMFF94s minima (Å, kcal/mol) with the requested stereo: different ones in rising energy, then repeats.
 
     A molecule without stereocentres has every conformer in two mirror images of one energy: half of its conformers
     are made, and then reflected. Repeats are drawn by Boltzmann weight. Where MMFF94s has no parameters, or nothing
-    turns, the minima of the seeds are given, with energies NaN without parameters.
+    turns, the minima of the seeds are given, with energies NaN without parameters. ``note`` as in ``chem.embed``.
 
     Raises:
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
     """
     settings = settings or TorsionSettings()
-    minima = torsion_minima(molecule, distinct(molecule, n), seed=seed, settings=settings)
+    minima = torsion_minima(molecule, distinct(molecule, n), seed=seed, settings=settings, note=note)
     return complete(molecule, *minima, n, seed=seed, settings=settings)
 
 
@@ -154,7 +160,12 @@ def complete(
 
 
 def torsion_minima(
-    molecule: Molecule, n: int, *, seed: int, settings: TorsionSettings | None = None
+    molecule: Molecule,
+    n: int,
+    *,
+    seed: int,
+    settings: TorsionSettings | None = None,
+    note: Callable[[int], None] = lambda rung: None,
 ) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
     """Up to ``n`` different MMFF94s minima (Å, kcal/mol) in rising energy; of mirror images without centres, one.
 
@@ -166,10 +177,10 @@ def torsion_minima(
     quartets = rotors(mol)
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        positions = embed(molecule, n, seed=seed, settings=plain).astype(np.float64)
+        positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
         return positions, np.full(len(positions), np.nan)
     n_seeds = min(n, max(_MIN_SEEDS, ceil(n / settings.seeds_share))) if len(quartets) else n
-    seeds = embed(molecule, n_seeds, seed=seed, settings=plain).astype(np.float64)
+    seeds = embed(molecule, n_seeds, seed=seed, settings=plain, note=note).astype(np.float64)
     if len(quartets) == 0:
         return _different(
             molecule, *_minimised(molecule, seeds, settings.coarse_steps + settings.fine_steps), n, settings

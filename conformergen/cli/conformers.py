@@ -1,6 +1,5 @@
 """``generate`` and ``evaluate``."""
 
-import json
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,22 +15,43 @@ from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progr
 from conformergen.errors import InputError
 
 if TYPE_CHECKING:
+    from conformergen.chem.constraints import Constraints
     from conformergen.datasets.inputs import InputRecord
     from conformergen.records import Failure
 
 
 def _count(text: str) -> tuple[int, int]:
-    """``20`` or ``2K``: conformers, and the multiple of the input's ``n_conformers`` column."""
+    """``20``, ``auto`` or ``2K``: conformers (0 by flexibility), and the multiple of the column ``n_conformers``."""
+    if text == "auto":
+        return 0, 0
     if text.upper().endswith("K") and text[:-1].isdigit():
         return 20, int(text[:-1])
     if not text.isdigit() or int(text) < 1:
-        raise InputError(f"-n {text!r}: a number, or 2K for twice the input's n_conformers column")
+        raise InputError(f"-n {text!r}: a number, auto, or 2K for twice the input's n_conformers column")
     return int(text), 0
 
 
 def _cpu_seconds() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def _constraints(core: Path | None, torsions: list[str]) -> "Constraints | None":
+    """``--core`` and ``--torsion``."""
+    from conformergen.chem.constraints import Constraints
+
+    if core is None and not torsions:
+        return None
+    held = []
+    for text in torsions:
+        smarts, _, angle = text.rpartition("=")
+        try:
+            held.append((smarts, float(angle)))
+        except ValueError:
+            raise InputError(f"--torsion {text!r}: write SMARTS=DEGREES") from None
+    if core is not None and not core.is_file():
+        raise InputError(f"{core}: no such file")
+    return Constraints(core="" if core is None else core.read_text().split("$$$$")[0], torsions=tuple(held))
 
 
 @app.command()
@@ -41,7 +61,8 @@ def generate(
         str, typer.Option("--out", "-o", help=".sdf[.gz], .xyz[.gz], .h5, .pkl; '-' is SDF on stdout.")
     ] = "-",
     n: Annotated[
-        str, typer.Option("-n", help="Conformers of each molecule; 2K: twice the column n_conformers.")
+        str,
+        typer.Option("-n", help="Conformers of each molecule; auto: by flexibility; 2K: twice column n_conformers."),
     ] = "20",
     checkpoint: Annotated[str, typer.Option(help="Shipped model, model folder or training run.")] = "default",
     method: Annotated[
@@ -50,14 +71,21 @@ def generate(
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
     pool: Annotated[int, typer.Option(help="Torsion search: starts for each conformer: quality against cost.")] = 4,
     ewin: Annotated[
-        float | None, typer.Option(help="Window of a search, kcal/mol above the lowest; the method's own if not given.")
+        float | None, typer.Option(help="Window above the lowest, kcal/mol: of the search, and of refined energies.")
     ] = None,
+    rms: Annotated[float | None, typer.Option(help="Leave out conformers closer than this to a better one, Å.")] = None,
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
     steps: Annotated[int, typer.Option(help="Network evaluations.")] = 2,
     seed: Seed = 0,
-    refine: Annotated[str, typer.Option(help="none, mmff94s, gfn-ff or gfn2-xtb (need xtb).")] = "none",
+    refine: Annotated[str, typer.Option(help="none, mmff94s, uff, gfn-ff or gfn2-xtb (these need xtb).")] = "none",
     stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",
+    core: Annotated[
+        Path | None, typer.Option(help="SDF of a template: its heavy atoms stay where they are (etkdg+mmff94s).")
+    ] = None,
+    torsion: Annotated[
+        list[str] | None, typer.Option(help="SMARTS=DEGREES, atoms mapped :1 to :4, held fixed (etkdg+mmff94s).")
+    ] = None,
     fragments: Annotated[str, typer.Option(help="Salts and mixtures: largest organic fragment, or error.")] = "largest",
     smiles_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "smiles",
     name_column: Annotated[str, typer.Option(help="Column of a .csv.")] = "name",
@@ -66,12 +94,12 @@ def generate(
     shard: Shard = None,
     jobs: Jobs = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")] = False,
 ) -> None:
     """Generate conformers; inputs that fail are listed in OUT.failures.jsonl with a reason code."""
     from conformergen.datasets.inputs import read_inputs
     from conformergen.workflows.generate import GenerateSettings, generate_to
-    from conformergen.workflows.outputs import open_writer
 
     count, per_reference = _count(n)
     index, total = shard_of(shard)
@@ -82,6 +110,7 @@ def generate(
         seeds=seeds,
         pool=pool,
         ewin=ewin,
+        rms=rms,
         checkpoint=checkpoint,
         sampler=sampler,
         steps=steps,
@@ -90,6 +119,7 @@ def generate(
         refine=refine,
         stereo=stereo,
         fragments=fragments,
+        constraints=_constraints(core, torsion or []),
         max_atoms=max_atoms,
         jobs=jobs,
         device=device,
@@ -100,11 +130,14 @@ def generate(
         _check(chosen, max_atoms=max_atoms, fragments=fragments)
         return
     began = _cpu_seconds()
-    log = _FailureLog(out)
+
+    def failed(failure: "Failure") -> None:
+        if out == "-":
+            say(f"{failure.name}: {failure.reason}: {failure.message}")
+
     with progress("molecules", None) as advance:
-        summary = generate_to(chosen, open_writer(out), settings, on_failure=log.add, progress=advance)
-    log.close()
-    values = {k: v for k, v in asdict(summary).items() if k != "failures"}
+        summary = generate_to(chosen, out, settings, resume=resume, on_failure=failed, progress=advance)
+    values = asdict(summary)
     cpu = (_cpu_seconds() - began) / max(1, summary.conformers)
     say_json(values | {"method": method, "steps": steps, "cpu_seconds_per_conformer": round(cpu, 4)})
     if summary.failed:
@@ -127,28 +160,6 @@ def _check(records: "Iterable[InputRecord]", *, max_atoms: int, fragments: str) 
             counts[error.reason] += 1
             say(f"line {record.index + 1} {record.name}: {error.reason}: {error}")
     say_json({"requested": sum(counts.values()), **counts})
-
-
-class _FailureLog:
-    """``OUT.failures.jsonl``, or lines on stderr where the output is stdout."""
-
-    def __init__(self, out: str) -> None:
-        self._path = None if out == "-" else Path(f"{out}.failures.jsonl")
-        self._file: TextIO | None = None
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
-    def add(self, failure: "Failure") -> None:
-        if self._path is None:
-            say(f"{failure.name}: {failure.reason}: {failure.message}")
-            return
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(asdict(failure)) + "\n")
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 def _thresholds(text: str) -> tuple[float, ...]:

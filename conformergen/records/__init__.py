@@ -6,6 +6,7 @@ They hold no torch tensors, so that worker processes that only run RDKit or xTB 
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int32, UInt8
@@ -79,6 +80,11 @@ class Molecule:
         return hashlib.sha256(self.smiles.encode()).digest()[:16]
 
 
+#: Fallback ladder of a generated conformer: the method as asked; the network's draw repeated; the verified seed instead
+#: of a draw; a seed embedded from random coordinates; a seed embedded without ETKDG's knowledge terms.
+RUNGS: Final = ("regular", "redrawn", "seed", "random-coordinates", "distance-geometry")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class ConformerSet:
     """Conformers of one molecule.
@@ -90,6 +96,7 @@ class ConformerSet:
         seeds: Seed conformer paired with each conformer, in its frame and atom labels, Å, or None.
         source_idx: Index of each conformer in the source ensemble, or None.
         energy_method: Name of the level of ``energies``.
+        rungs: How far down the fallback ladder each conformer comes from, an index into ``RUNGS``, or None.
     """
 
     molecule: Molecule
@@ -99,6 +106,7 @@ class ConformerSet:
     seeds: Float32[np.ndarray, "conf atom 3"] | None = None
     source_idx: Int32[np.ndarray, " conf"] | None = None
     energy_method: str = ""
+    rungs: UInt8[np.ndarray, " conf"] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -116,6 +124,7 @@ class ConformerSet:
             weights=pick(self.weights),
             seeds=pick(self.seeds),
             source_idx=pick(self.source_idx),
+            rungs=pick(self.rungs),
         )
 
 

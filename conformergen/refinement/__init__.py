@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from conformergen.refinement import gfn2, gfnff, identity, mmff
+from conformergen.refinement import gfn2, gfnff, identity, mmff, uff
 from conformergen.refinement.interface import Refiner
 
 REFINERS: Final[Mapping[str, Refiner]] = {
     "none": identity.refine,
     "mmff94s": mmff.refine,
+    "uff": uff.refine,
     "gfn-ff": gfnff.refine,
     "gfn2-xtb": gfn2.refine,
 }

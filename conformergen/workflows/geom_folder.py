@@ -72,5 +72,5 @@ class GeomFolderWriter(Writer):
         temporary.write_text(json.dumps(self.summary, indent=1) + "\n")
         os.replace(temporary, self.folder / SUMMARY)
 
-    def discard(self) -> None:
+    def discard(self, *, keep: bool = False) -> None:
         """Leave the folder without a summary."""

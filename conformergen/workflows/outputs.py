@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import numpy as np
 from rdkit import Chem
@@ -17,7 +17,7 @@ from rdkit import Chem
 from conformergen.chem import ELEMENT_SYMBOLS, mol_with_conformers
 from conformergen.datasets.shards import ShardEntry, write_shard
 from conformergen.errors import InputError
-from conformergen.records import ConformerSet
+from conformergen.records import RUNGS, ConformerSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,9 @@ class Provenance:
 class Writer(ABC):
     """Receives one molecule at a time; ``close`` makes the result visible."""
 
+    #: Whether ``commit`` gives a place at which a later writer can go on.
+    resumable = False
+
     @abstractmethod
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
         """Add the conformers of one molecule."""
@@ -41,56 +44,84 @@ class Writer(ABC):
         """Finish and rename into place."""
 
     @abstractmethod
-    def discard(self) -> None:
-        """Leave nothing behind."""
+    def discard(self, *, keep: bool = False) -> None:
+        """Stop; leave nothing behind, or what is committed."""
+
+    def commit(self) -> int:
+        """Bring everything to the disk; its size in bytes."""
+        raise NotImplementedError
 
 
 class _FileWriter(Writer):
     """A temporary file beside the target, renamed at the end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
+        del resume_at
         self.path = path
-        self.temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+        self.temporary = path.with_name(f"{path.name}.partial")
 
     def close(self) -> None:
         with self.temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(self.temporary, self.path)
 
-    def discard(self) -> None:
-        self.temporary.unlink(missing_ok=True)
+    def discard(self, *, keep: bool = False) -> None:
+        if not keep:
+            self.temporary.unlink(missing_ok=True)
 
 
 class _TextWriter(_FileWriter):
-    """Text, gzipped by suffix."""
+    """Text, gzipped by suffix; each commit ends a gzip member, and members joined are a gzip file."""
 
-    def __init__(self, path: Path) -> None:
+    resumable = True
+
+    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
         super().__init__(path)
-        if path.suffix == ".gz":
+        if resume_at:
+            if not self.temporary.exists() or self.temporary.stat().st_size < resume_at:
+                raise InputError(f"{self.temporary}: less is there than the journal says; start without --resume")
+            os.truncate(self.temporary, resume_at)
+        self._file = self.temporary.open("ab" if resume_at else "wb")
+        self._member: gzip.GzipFile | None = None
+
+    def text(self, text: str) -> None:
+        """Append."""
+        data = text.encode("utf-8")
+        if self.path.suffix != ".gz":
+            self._file.write(data)
+            return
+        if self._member is None:
             # No file name and no time stamp: the same conformers give the same bytes.
-            self.raw: IO[bytes] | None = self.temporary.open("wb")
-            compressed = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0)
-            self.text: IO[str] = io.TextIOWrapper(compressed, encoding="utf-8")
-        else:
-            self.raw = None
-            self.text = self.temporary.open("w", encoding="utf-8")
+            self._member = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0)
+        self._member.write(data)
+
+    def commit(self) -> int:
+        if self._member is not None:
+            self._member.close()
+            self._member = None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def close(self) -> None:
-        self.text.close()
-        if self.raw is not None:
-            self.raw.close()
+        if self.path.suffix == ".gz" and self._file.tell() == 0:
+            self.text("")  # an empty file is no gzip file
+        self.commit()
+        self._file.close()
         super().close()
 
-    def discard(self) -> None:
-        self.text.close()
-        super().discard()
+    def discard(self, *, keep: bool = False) -> None:
+        if self._member is not None:
+            self._member.close()
+        self._file.close()
+        super().discard(keep=keep)
 
 
 class SdfWriter(_TextWriter):
     """One SDF record per conformer."""
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
-        self.text.write(sdf_text(conformers, provenance))
+        self.text(sdf_text(conformers, provenance))
 
 
 class StdoutWriter(Writer):
@@ -102,7 +133,8 @@ class StdoutWriter(Writer):
     def close(self) -> None:
         sys.stdout.flush()
 
-    def discard(self) -> None:
+    def discard(self, *, keep: bool = False) -> None:
+        del keep
         sys.stdout.flush()
 
 
@@ -116,14 +148,14 @@ class XyzWriter(_TextWriter):
             energy = "" if conformers.energies is None else f"{conformers.energies[index]:.4f} "
             rows = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(symbols, positions, strict=True)]
             title = " ".join(conformers.molecule.name.split())
-            self.text.write("\n".join([str(len(symbols)), f"{energy}{title} {index}", *rows]) + "\n")
+            self.text("\n".join([str(len(symbols)), f"{energy}{title} {index}", *rows]) + "\n")
 
 
 class PickleWriter(_FileWriter):
     """``{smiles: [Mol]}``, the layout that published evaluators read; keys are the input texts."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
+        super().__init__(path, resume_at=resume_at)
         self.mols: dict[str, list[Chem.Mol]] = {}
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -140,8 +172,8 @@ class PickleWriter(_FileWriter):
 class ShardWriter(_FileWriter):
     """One HDF5 shard."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
+        super().__init__(path, resume_at=resume_at)
         self.entries: list[ShardEntry] = []
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -161,21 +193,31 @@ WRITERS: Final[Mapping[str, type[_FileWriter]]] = {
 }
 
 
-def open_writer(out: str) -> Writer:
-    """Writer by suffix; ``-`` is SDF on standard output.
+def writer_class(out: str) -> type[Writer]:
+    """Kind of writer by suffix; ``-`` is SDF on standard output.
 
     Raises:
         InputError: For an unknown suffix or a missing folder.
     """
     if out == "-":
-        return StdoutWriter()
+        return StdoutWriter
     path = Path(out)
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in WRITERS or (path.suffix == ".gz" and suffix not in (".sdf", ".xyz")):
         raise InputError(f"{out}: output ends in {', '.join(WRITERS)}, .sdf.gz or .xyz.gz")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
-    return WRITERS[suffix](path)
+    return WRITERS[suffix]
+
+
+def open_writer(out: str, *, resume_at: int = 0) -> Writer:
+    """Writer by suffix, from a place where an earlier one was committed.
+
+    Raises:
+        InputError: As ``writer_class``, and where less is there than was committed.
+    """
+    kind = writer_class(out)
+    return kind(Path(out), resume_at=resume_at) if issubclass(kind, _FileWriter) else kind()
 
 
 def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:
@@ -197,6 +239,7 @@ def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:
             "seed": str(provenance.seed),
             "model": provenance.model,
             "settings": provenance.settings,
+            "rung": "" if conformers.rungs is None else RUNGS[conformers.rungs[index]],
         }
         for key, value in fields.items():
             mol.SetProp(key, value)

@@ -1,0 +1,123 @@
+"""Network passes over a block of molecules, with verification and redraws."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from conformergen.chem import TorsionSettings, complete
+from conformergen.records import RUNGS, ConformerSet
+from conformergen.workflows.generate.finish import is_valid
+from conformergen.workflows.generate.settings import GenerateSettings
+
+if TYPE_CHECKING:
+    from conformergen.sampling import SamplingJob
+
+#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol.
+_RANKED_WINDOW: Final = 4.0
+#: Draws of a conformer before its seed is emitted instead.
+_ATTEMPTS: Final = 3
+_REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
+
+
+class ModelSampler:
+    """Network passes over a block of molecules, with verification and redraws."""
+
+    def __init__(self, settings: GenerateSettings) -> None:
+        from conformergen.checkpoint import load_model
+        from conformergen.sampling import SamplingSettings
+        from conformergen.workflows.devices import limit_threads, resolve_device
+
+        limit_threads()
+        self.settings = settings
+        self.device = resolve_device(settings.device)
+        self.model = load_model(settings.checkpoint, device=self.device)
+        self.seeder = settings.seeds
+        if settings.seeds == "auto":
+            self.seeder = "torsion+mmff94s" if self.model.seeds_mmff94s else "etkdg"
+        self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
+        self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
+
+    def _ranked(self, candidates: ConformerSet, n: int) -> ConformerSet:
+        """The ``n`` seeds that the ranker thinks best; all candidates for a model without one."""
+        from conformergen.datasets.ranked import RankedSet
+        from conformergen.sampling.ranking import predict_energies
+
+        if not self.ranks or candidates.energies is None:
+            return candidates
+        assert self.model.ranker is not None
+        energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
+        positions, _ = complete(
+            candidates.molecule,
+            candidates.positions.astype(np.float64),
+            energies,
+            n,
+            seed=self.settings.seed,
+            settings=TorsionSettings(window=self.settings.ewin or _RANKED_WINDOW),
+        )
+        rungs = None if candidates.rungs is None else np.full(n, candidates.rungs.max(), dtype=np.uint8)
+        return ConformerSet(molecule=candidates.molecule, positions=positions.astype(np.float32), rungs=rungs)
+
+    def _batches(self, jobs: "list[SamplingJob]", owners: list[int]) -> list[list[int]]:
+        """Indices of jobs: on a CPU no batch holds two molecules, so that the bytes do not depend on the others."""
+        from conformergen.sampling import plan_batches
+
+        groups: dict[int, list[int]] = {}
+        for i, owner in enumerate(owners):
+            groups.setdefault(owner if self.device.type == "cpu" else 0, []).append(i)
+        batches = []
+        for group in groups.values():
+            sizes = [jobs[i].molecule.graph.n_atoms for i in group]
+            batches += [[group[i] for i in batch] for batch in plan_batches(sizes, self.sampling.pair_budget)]
+        return batches
+
+    def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
+        """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers."""
+        from conformergen.sampling import SamplingJob, sample_batch
+
+        sets = [(self._ranked(candidates, n), n) for candidates, n in sets]
+        jobs: dict[tuple[int, int], SamplingJob] = {}
+        for index, (seeds, n) in enumerate(sets):
+            for conformer in range(n):
+                jobs[index, conformer] = SamplingJob(
+                    molecule=seeds.molecule,
+                    conformer=conformer,
+                    seed_positions=seeds.positions[conformer % len(seeds)],
+                )
+        results: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
+        for attempt in range(_ATTEMPTS):
+            waiting = [replace(jobs[key], attempt=attempt) for key in jobs if key not in results]
+            keys = [key for key in jobs if key not in results]
+            if not waiting:
+                break
+            if attempt:
+                count(redrawn=len(waiting))
+            for batch in self._batches(waiting, [index for index, _ in keys]):
+                sampled = sample_batch(
+                    self.model.network,
+                    self.model.diffusion,
+                    [waiting[i] for i in batch],
+                    self.sampling,
+                    seed=self.settings.seed,
+                    device=self.device,
+                )
+                for i, positions in zip(batch, sampled, strict=True):
+                    if is_valid(positions[None], waiting[i].molecule)[0]:
+                        results[keys[i]] = positions, min(attempt, _REDRAWN)
+        lost = [key for key in jobs if key not in results]
+        count(fallback=len(lost))
+        for key in lost:
+            seed = jobs[key].seed_positions
+            assert seed is not None
+            results[key] = seed, _SEED
+        return [_joined(seeds, [results[index, c] for c in range(n)]) for index, (seeds, n) in enumerate(sets)]
+
+
+def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]]) -> ConformerSet:
+    """Samples of one molecule, each with the lower of its own rung and its seed's."""
+    own = np.array([rung for _, rung in results], dtype=np.uint8)
+    if seeds.rungs is not None:
+        own = np.maximum(own, seeds.rungs[np.arange(len(results)) % len(seeds)])
+    positions = np.stack([positions for positions, _ in results]).astype(np.float32)
+    return ConformerSet(molecule=seeds.molecule, positions=positions, rungs=own)
