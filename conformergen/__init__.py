@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conformergen.workflows.evaluate import evaluate as evaluate
     from conformergen.workflows.generate import ConformerGenerator as ConformerGenerator
     from conformergen.workflows.generate import generate as generate
+    from conformergen.workflows.view import view as view
 
 _API = {
     "ConformerGenerator": "conformergen.workflows.generate",
@@ -21,9 +22,10 @@ _API = {
     "evaluate": "conformergen.workflows.evaluate",
     "load_model": "conformergen.checkpoint",
     "rmsd_matrix": "conformergen.evaluation.molecule",
+    "view": "conformergen.workflows.view",
 }
 
-__all__ = ["ConformerGenerator", "__version__", "evaluate", "generate", "load_model", "rmsd_matrix"]
+__all__ = ["ConformerGenerator", "__version__", "evaluate", "generate", "load_model", "rmsd_matrix", "view"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,8 +45,8 @@ def random_seed(molecule: Molecule, seed: int, purpose: str) -> int:
 
 #: Rungs of the ladder of embeddings, indices into ``records.RUNGS``.
 _REGULAR, _RANDOM, _PLAIN = 0, 3, 4
-#: Whole-call limits of the later rungs, in units of ``timeout``.
-_PATIENCE = 3
+#: Limit of embedding one by one, in units of ``timeout``; atoms above which that is done from the start.
+_PATIENCE, _LARGE = 3, 150
 
 
 def embed(
@@ -105,7 +105,7 @@ def _embed_once(
         parameters.useBasicKnowledge = parameters.useExpTorsionAnglePrefs = False
     parameters.clearConfs = True
     try:
-        if rung == _REGULAR:
+        if rung == _REGULAR and mol.GetNumAtoms() <= _LARGE:
             rdDistGeom.EmbedMultipleConfs(mol, n, parameters)
         else:
             _one_by_one(mol, n, parameters, patience=_PATIENCE * settings.timeout)
@@ -124,6 +124,7 @@ def _one_by_one(mol: Chem.Mol, n: int, parameters: Any, *, patience: float) -> N
     first, began = parameters.randomSeed, time.monotonic()
     for i in range(n):
         parameters.randomSeed = (first + i) & 0x7FFFFFFF
-        rdDistGeom.EmbedMolecule(mol, parameters)
-        if time.monotonic() - began > patience:
+        start = time.monotonic()
+        hopeless = rdDistGeom.EmbedMolecule(mol, parameters) < 0 and time.monotonic() - start > parameters.timeout
+        if hopeless or time.monotonic() - began > patience:
             break

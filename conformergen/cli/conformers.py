@@ -269,3 +269,14 @@ def evaluate(
 
         write_html(html, results)
     sys.stdout.flush()
+
+
+@app.command()
+def view(
+    source: Annotated[Path, typer.Argument(help="Conformers, in any format that evaluate reads.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page.")],
+) -> None:
+    """Make a page that shows conformers offline: 3D, overlay, energies, torsions."""
+    from conformergen.workflows.view import view as make
+
+    make(source).save(out)
