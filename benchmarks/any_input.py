@@ -86,7 +86,9 @@ def main() -> None:
     command = [sys.executable, "-m", "conformergen", "generate", str(source), "-o", str(made), "-n", str(options.n)]
     began = time.monotonic()
     if not made.exists():
-        done = subprocess.run([*command, "--method", options.method, "--resume", "--jobs", "2"], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*command, "--method", options.method, "--resume", "--jobs", "2"], stderr=subprocess.PIPE, text=True
+        )
         if done.returncode not in (0, 1):
             raise SystemExit(done.stderr)
         (options.out / "summary.json").write_text(done.stderr.strip().splitlines()[-1])

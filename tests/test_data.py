@@ -196,7 +196,7 @@ def test_epoch_holds_every_conformer_once_and_depends_on_seed_and_epoch(ensemble
 
 def test_inputs_keep_order_names_and_bad_lines(tmp_path):
     path = tmp_path / "x.smi"
-    path.write_bytes(b"CCO ethanol and more\r\n\r\n# comment\nCCN\tamine\nC\xff bad\nCCC\n")
+    path.write_bytes(b"SMILES name\r\nCCO ethanol and more\r\n\r\n# comment\nCCN\tamine\nC\xff bad\nCCC\n")
     records = list(read_inputs(str(path)))
     assert [r.name for r in records] == ["ethanol and more", "amine", "bad", "mol_000003"]
     assert records[1].smiles == "CCN"

@@ -187,10 +187,45 @@ def test_rungs_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
     assert all(m.GetProp("rung") == RUNGS[0] for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
 
 
-def test_elements_without_parameters_fall_back_to_embedding():
-    for smiles in ("OB(O)c1ccccc1", "C[Si](C)(C)CCO", "C[Se]CCO", "CC[NH+](C)CC(=O)[O-]", "C[CH]C", "C"):
-        mol = conformergen.generate(smiles, n=2)
-        assert mol.GetNumConformers() == 2, smiles
+#: What users feed in: single atoms, elements without parameters, charges, radicals, isotopes, explicit hydrogens,
+#: rings, allenes, metals, salts.
+ODD = (
+    *(
+        "C",
+        "[Na+]",
+        "[H][H]",
+        "[He]",
+        "O",
+        "[C-]#[O+]",
+        "OB(O)c1ccccc1",
+        "C[Si](C)(C)CCO",
+        "C[Se]CCO",
+        "F[Si@](Cl)(Br)C",
+    ),
+    *("CC[NH+](C)CC(=O)[O-]", "[O]N1C(C)(C)CCCC1(C)C", "C[CH]C", "[2H]C([2H])([2H])O", "[H]C([H])([H])C"),
+    *("CCOP(=O)(C)SCC", "C[S@](=O)CC", "C1CCCCCCCCCCCCC1", "C12C3C4C1C5C2C3C45", "CC=C=CC", "C/C=N/O", "CCN=NC"),
+    *("[Pt](Cl)(Cl)(N)N", "OC1=CC=CC=C1[Hg]Cl", "CC(=O)[O-].[Na+]", "NCC(=O)O.NCC(=O)O.Cl", "S(F)(F)(F)(F)(F)c1ccccc1"),
+)
+#: Reason codes of what nobody can make.
+IMPOSSIBLE = {
+    "*CC": "domain",
+    "[NH4+].[Cl-]": "domain",
+    "C1[C@H]2CC[C@H]1C2": "embed",
+    "c1cccc1": "sanitise",
+    "C1CC": "parse",
+    "": "parse",
+    "C" * 4000: "too-large",
+}
+
+
+def test_odd_molecules_get_conformers_and_impossible_ones_a_reason():
+    failures = []
+    texts = (*ODD, *IMPOSSIBLE)
+    items = list(generate_stream(_records(texts), GenerateSettings(n=2), on_failure=failures.append))
+    summary = items[-1]
+    assert (summary.requested, summary.done, summary.failed) == (len(texts), len(ODD), len(IMPOSSIBLE))
+    assert {texts[f.index]: f.reason for f in failures} == IMPOSSIBLE
+    assert all(len(c) == 2 for c, _ in items[:-1])
 
 
 # --- counts, windows, refinement ---------------------------------------------------------------------------
@@ -307,3 +342,40 @@ def test_environment_is_left_alone():
     before = dict(os.environ)
     conformergen.generate("CCO", n=1, method="etkdg")
     assert dict(os.environ) == before
+
+
+# --- the viewer --------------------------------------------------------------------------------------------
+
+
+def test_viewer_page_is_self_contained_and_escapes_names(tmp_path):
+    source, page = tmp_path / "a.sdf", tmp_path / "a.html"
+    (tmp_path / "in.smi").write_text("CCCCO </script><b>x\nC[C@H](N)C(=O)O two\n")
+    for command in (
+        [
+            "generate",
+            str(tmp_path / "in.smi"),
+            "-n",
+            "3",
+            "--method",
+            "etkdg",
+            "--refine",
+            "mmff94s",
+            "-o",
+            str(source),
+        ],
+        ["view", str(source), "-o", str(page)],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert "<b>x" not in text
+    assert 'src="http' not in text
+    data = json.loads(text.split("const molecules = ")[1].split(";\n")[0])
+    assert [len(m["blocks"]) for m in data] == [3, 3]
+    assert len(data[0]["energies"]) == 3
+    assert len(data[0]["torsions"][0]) == len(data[0]["rotors"]) > 0
+    assert CliRunner().invoke(app, ["view", str(tmp_path / "none.sdf"), "-o", str(page)]).exit_code == 2
+    mol = conformergen.generate("CCO", n=2)
+    assert "iframe" in conformergen.view(mol)._repr_html_()
+    with pytest.raises(InputError, match="no conformers"):
+        conformergen.view(Chem.MolFromSmiles("CCO"))

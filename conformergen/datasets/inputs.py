@@ -70,12 +70,15 @@ def _number(lines: Iterator[_Line]) -> Iterator[InputRecord]:
 
 
 def _smi(lines: Iterable[str]) -> Iterator[_Line]:
+    first = True
     for line in lines:
         text = line.strip().lstrip("\ufeff")
         if not text or text.startswith("#"):
             continue
         smiles, _, name = text.replace("\t", " ").partition(" ")
-        yield smiles, name.strip(), None
+        header, first = first and smiles.lower() in ("smiles", "smi"), False
+        if not header:
+            yield smiles, name.strip(), None
 
 
 def _smi_file(path: Path) -> Iterator[_Line]:
