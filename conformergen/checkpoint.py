@@ -19,6 +19,7 @@ from conformergen.diffusion import DiffusionSettings
 from conformergen.errors import DataError, InputError
 from conformergen.nn import Backbone, NetworkSettings, make_backbone
 from conformergen.nn.energy import EnergyNetwork
+from conformergen.storage import fault_point, sync_folder, temporary_name
 from conformergen.training.loop import Trainer
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -166,7 +167,7 @@ def _tensor_bytes(network: torch.nn.Module) -> bytes:
 
 def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
     """Write a checkpoint folder under a temporary name, with digests, and rename it into place."""
-    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    temporary = temporary_name(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -175,13 +176,18 @@ def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        fault_point("checkpoint.file")
+    sync_folder(temporary)
     if folder.exists():
-        retired = folder.with_name(f"{folder.name}.tmp-old-{os.getpid()}")
+        retired = temporary_name(folder.with_name(f"old-{folder.name}"))
         os.replace(folder, retired)
+        fault_point("checkpoint.retired")
         os.replace(temporary, folder)
         shutil.rmtree(retired)
     else:
         os.replace(temporary, folder)
+    fault_point("checkpoint.renamed")
+    sync_folder(folder.parent)
 
 
 def model_files(network: Backbone, config: RunConfig, **extra: Any) -> dict[str, bytes]:

@@ -27,6 +27,10 @@ class DataError(Exception):
     """A data file or checkpoint fails verification: one line, exit code 65."""
 
 
+class LockedError(Exception):
+    """Another run works on the same output: one line, exit code 73."""
+
+
 class MoleculeError(Exception):
     """One molecule cannot be processed; the run goes on.
 

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,36 +14,59 @@ import typer
 from typer.core import TyperGroup
 
 from conformergen import __version__
-from conformergen.errors import DataError, InputError
+from conformergen.errors import DataError, InputError, LockedError
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DATA: Final = 65
+EXIT_LOCKED: Final = 73
 EXIT_IO: Final = 74
 EXIT_INTERRUPTED: Final = 130
+EXIT_TERMINATED: Final = 143
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="I/N: every N-th molecule from the I-th.")]
+#: Disk full, no permission, path that is none: one line and ``EXIT_IO``.
+_IO_ERRORS: Final = frozenset(
+    {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG}
+    | {errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
+)
 #: Seconds between log lines where stderr is not a terminal.
 _LOG_INTERVAL: Final = 30.0
+
+
+class Terminated(BaseException):
+    """SIGTERM: finished blocks stay, and the run can be resumed."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 class _ExitCodes(TyperGroup):
     """Turn known errors into one line and the right exit code; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
+            # A write beyond a file size limit is then an error like a full disk.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             return super().invoke(ctx)
         except InputError as error:
             code, message = EXIT_USAGE, str(error)
         except DataError as error:
             code, message = EXIT_DATA, str(error)
+        except LockedError as error:
+            code, message = EXIT_LOCKED, str(error)
+        except Terminated:
+            code, message = EXIT_TERMINATED, "terminated"
         except BrokenPipeError:
             raise typer.Exit(EXIT_IO) from None
         except KeyboardInterrupt:
             code, message = EXIT_INTERRUPTED, "interrupted"
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
+            if error.errno not in _IO_ERRORS:
                 raise
             code, message = EXIT_IO, str(error)
         say(f"error: {message}")

@@ -1,8 +1,8 @@
 """HDF5 shards: ragged arrays concatenated with offsets, written once, renamed into place, listed in a manifest."""
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,18 @@ import numpy as np
 
 from conformergen.errors import DataError, InputError
 from conformergen.records import ATOM_FEATURES, ConformerSet, Molecule, MolGraph
+from conformergen.storage import commit_bytes
 
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
+SELF_DIGEST: Final = "manifest_sha256"
 SPLITS: Final = ("train", "val", "test")
 #: Rows of 256 kB chunks by bytes per row.
 _CHUNK_BYTES: Final = 262_144
 _STEREO = ("requested", "sampled")
+#: Filters that HDF5 itself brings, and how much more a file may unpack to: gzip of constant arrays reaches 1000.
+_FILTERS: Final = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
+_MOST_TIMES, _SLACK = 50, 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +123,11 @@ def write_shard(
         DataError: When the file read back differs from what was written.
     """
     arrays = _arrays(entries)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with h5py.File(temporary, "w") as file:
+    expected = content_digest(arrays)
+    # HDF5 never sees the disk: it crashes on a full one.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"schema": SCHEMA, "units": "angstrom, kcal/mol", "atom_features": "; ".join(ATOM_FEATURES)})
-        file.attrs.update(attributes or {})
+        file.attrs.update({"content_sha256": expected, **(attributes or {})})
         for name, array in arrays.items():
             if array.size == 0:
                 file.create_dataset(name, data=array)
@@ -137,12 +143,9 @@ def write_shard(
                 compression_opts=4,
                 fletcher32=True,
             )
-    expected = content_digest(arrays)
-    if content_digest(read_arrays(temporary)) != expected:
-        raise DataError(f"{temporary}: the file read back differs from what was written")
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, path)
+        file.flush()
+        image = file.id.get_file_image()
+    commit_bytes(path, image, verify=read_arrays)
     return {
         "name": path.name,
         "molecules": len(entries),
@@ -150,32 +153,63 @@ def write_shard(
         "atoms": int(arrays["atom_offsets"][-1]),
         "largest": int(np.diff(arrays["atom_offsets"]).max(initial=0)),
         "splits": {s: int((arrays["split"] == i).sum()) for i, s in enumerate(SPLITS)},
-        "bytes": path.stat().st_size,
-        "sha256": file_digest(path),
+        "bytes": len(image),
+        "sha256": hashlib.sha256(image).hexdigest(),
         "content_sha256": expected,
     }
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=False) + "\n")
-    os.replace(temporary, path)
+    """Write JSON."""
+    commit_bytes(path, (json.dumps(value, indent=1, sort_keys=False) + "\n").encode())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All datasets of a shard.
+    """All datasets of a shard, from bytes that were read once, with a limit on what they may unpack to.
 
     Raises:
-        DataError: When HDF5 cannot read the file.
+        DataError: When HDF5 cannot read the file, when it holds anything but plain arrays, or when the content is not
+            what was written.
     """
+    data = path.read_bytes()
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(io.BytesIO(data), "r") as file:
             if file.attrs.get("schema", 0) > SCHEMA:
                 raise DataError(f"{path}: schema {file.attrs['schema']} is newer than this program's {SCHEMA}")
-            return {name: np.asarray(file[name][...]) for name in file}
-    except OSError as error:
+            _check(file, len(data))
+            arrays = {name: np.asarray(file[name][...]) for name in file}
+            expected = file.attrs.get("content_sha256")
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(f"{path}: not a readable shard ({error})") from error
+    if expected is not None and content_digest(arrays) != expected:
+        raise DataError(f"{path}: the content is not what was written")
+    return arrays
+
+
+def _check(file: h5py.File, size: int) -> None:
+    """Refuse what a shard never holds, before anything is read.
+
+    Raises:
+        ValueError: For links, groups, foreign storage or filters, odd types, or arrays that unpack to too much.
+    """
+    total = 0
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name!r} is a link")
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise ValueError(f"{name!r} is no array")
+        if dataset.external is not None or dataset.is_virtual:
+            raise ValueError(f"{name!r} is stored elsewhere")
+        if dataset.dtype.kind not in "iufb" or dataset.dtype.itemsize > 8 or dataset.ndim > 3:
+            raise ValueError(f"{name!r} has the type {dataset.dtype}, rank {dataset.ndim}")
+        creation = dataset.id.get_create_plist()
+        filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
+        if not filters <= _FILTERS:
+            raise ValueError(f"{name!r} has foreign filters")
+        total += dataset.dtype.itemsize * int(np.prod(dataset.shape, dtype=object))
+        if total > _MOST_TIMES * size + _SLACK:
+            raise ValueError(f"{name!r} declares {total} bytes in a file of {size}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -189,11 +223,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder}: no {MANIFEST}; make shards with 'conformergen preprocess' or 'reference'")
     try:
-        manifest = json.loads(path.read_text())
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        expected = manifest.pop(SELF_DIGEST, None)
         manifest["shards"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error})") from error
+    if expected is not None and expected != _json_digest(manifest):
+        raise DataError(f"{path}: damaged manifest (its content is not what was written)")
     return manifest
+
+
+def write_manifest_file(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a shard folder with a digest of itself."""
+    write_json(folder / MANIFEST, {**manifest, SELF_DIGEST: _json_digest(manifest)})
+
+
+def _json_digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_folder(folder: Path, *, split: str | None = None) -> Iterator[ConformerSet]:

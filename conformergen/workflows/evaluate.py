@@ -30,6 +30,7 @@ from conformergen.evaluation import (
     score_molecule,
     summarise,
 )
+from conformergen.storage import committed
 from conformergen.workflows.checks import CHECKS, CheckSettings, run_check
 from conformergen.workflows.pool import map_molecules, resolve_jobs
 
@@ -292,7 +293,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def write_molecules(path: Path, reports: Mapping[str, dict[str, Any]]) -> None:
     """One CSV line for each method and molecule."""
     rows = [{"method": name, **m} for name, report in reports.items() for m in report["molecules"]]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with committed(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

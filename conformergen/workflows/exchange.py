@@ -1,6 +1,5 @@
 """Samples and references as files that published evaluators read. To add one: a function and a line."""
 
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rdkit import Chem
 from conformergen.chem import mol_with_conformers
 from conformergen.errors import InputError
 from conformergen.evaluation import ScoringTask, in_one_order
+from conformergen.storage import commit_bytes
 
 
 def _geodiff(task: ScoringTask) -> Any:
@@ -59,6 +59,4 @@ def write_exchange(name: str, path: Path, tasks: Sequence[ScoringTask]) -> None:
     if name not in EXCHANGE:
         raise InputError(f"--export {name!r} is not one of {', '.join(EXCHANGE)}")
     items = [EXCHANGE[name](task) for task in tasks if task.samples]
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_bytes(pickle.dumps(items))
-    os.replace(temporary, path)
+    commit_bytes(path, pickle.dumps(items))

@@ -4,7 +4,6 @@ Layout of Axelrod, Gomez-Bombarelli 2022 (doi 10.1038/s41597-022-01288-4), so th
 """
 
 import json
-import os
 import pickle
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from rdkit import Chem
 
 from conformergen.chem import mol_with_conformers
 from conformergen.records import ConformerSet
+from conformergen.storage import commit_bytes
 from conformergen.units import GAS_CONSTANT, ROOM_TEMPERATURE
 from conformergen.workflows.outputs import Provenance, Writer
 
@@ -61,16 +61,12 @@ class GeomFolderWriter(Writer):
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", molecule.name)[:80] or "molecule"
         path = Path(_PICKLES) / f"{len(self.summary):05d}_{stem}.pickle"
         content = pickle.dumps({**facts, "smiles": molecule.smiles, "conformers": records})
-        temporary = self.folder / f"{path}.tmp-{os.getpid()}"
-        temporary.write_bytes(content)
-        os.replace(temporary, self.folder / path)
+        commit_bytes(self.folder / path, content)
         self.summary[molecule.smiles] = {**facts, "pickle_path": str(path)}
 
     def close(self) -> None:
         """Write the summary."""
-        temporary = self.folder / f"{SUMMARY}.tmp-{os.getpid()}"
-        temporary.write_text(json.dumps(self.summary, indent=1) + "\n")
-        os.replace(temporary, self.folder / SUMMARY)
+        commit_bytes(self.folder / SUMMARY, (json.dumps(self.summary, indent=1) + "\n").encode())
 
     def discard(self, *, keep: bool = False) -> None:
         """Leave the folder without a summary."""

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import ConformerSet, Failure
 from conformergen.refinement.engines import choose_engine
+from conformergen.storage import committed, exclusive_output, sweep
 from conformergen.workflows.geom_folder import GeomFolderWriter
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.outputs import Provenance, SdfWriter, Writer
@@ -81,8 +81,7 @@ def _commit(task: ReferenceTask, result: ReferenceResult) -> None:
         "settings": asdict(task.settings),
         "seed": task.seed,
     }
-    temporary = task.path.with_suffix(f".tmp-{os.getpid()}")
-    with temporary.open("wb") as file:
+    with committed(task.path, verify=read_unit) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             positions=result.conformers.positions,
@@ -92,9 +91,6 @@ def _commit(task: ReferenceTask, result: ReferenceResult) -> None:
             forcefield_energies=result.forcefield[1],
             books=np.frombuffer(json.dumps(books).encode(), dtype=np.uint8),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, task.path)
 
 
 def read_unit(path: Path) -> tuple[ConformerSet, dict[str, Any]]:
@@ -131,6 +127,7 @@ def _export(out: Path, name: str, entries: list[ShardEntry], settings: Reference
         raise
 
 
+@exclusive_output
 def make_reference(  # noqa: PLR0913  one argument for each option of the command
     records: list[InputRecord],
     out: Path,
@@ -160,6 +157,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
 
     Raises:
         InputError: Where no engine is installed, or for an unusable split or format.
+        LockedError: When another run works on ``out``.
     """
     settings = replace(settings, engine=choose_engine(settings.engine))
     if settings.level == "gfn-ff" and settings.engine != "xtb":
@@ -169,6 +167,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
     splitter = make_splitter(split)
     units = out / UNITS
     units.mkdir(parents=True, exist_ok=True)
+    sweep(units)
     tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
     failures, finished = [], []
     for task, result in zip(

@@ -18,10 +18,18 @@ from conformergen.datasets.inputs import read_inputs
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.datasets.prepare import Prepared, prepare
 from conformergen.datasets.readers import READERS, RawEnsemble, detect_format
-from conformergen.datasets.shards import MANIFEST, ShardEntry, file_digest, write_json, write_shard
+from conformergen.datasets.shards import (
+    MANIFEST,
+    ShardEntry,
+    file_digest,
+    read_manifest,
+    write_manifest_file,
+    write_shard,
+)
 from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import Failure
+from conformergen.storage import exclusive_output
 from conformergen.workflows.pool import map_molecules, resolve_jobs
 
 #: Seconds of wall time for one molecule, seeds included.
@@ -73,6 +81,7 @@ class PreprocessSummary:
     excluded: int = 0
 
 
+@exclusive_output
 def preprocess(
     sources: list[Path],
     out: Path,
@@ -85,10 +94,10 @@ def preprocess(
 
     Raises:
         InputError: For unreadable sources, or an output folder of other settings.
+        LockedError: When another run works on ``out``.
     """
     formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
     split = make_splitter(settings.split)
-    out.mkdir(parents=True, exist_ok=True)
     configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
     units = _finished_units(out, digest)
@@ -167,10 +176,9 @@ def _prepare_one(raw: RawEnsemble, settings: PreprocessSettings) -> Prepared:
 
 
 def _finished_units(out: Path, digest: str) -> dict[str, dict[str, Any]]:
-    path = out / MANIFEST
-    if not path.is_file():
+    if not (out / MANIFEST).is_file():
         return {}
-    manifest = json.loads(path.read_text())
+    manifest = read_manifest(out)
     if manifest.get("configuration_sha256") != digest:
         raise InputError(f"{out} holds shards of other sources or settings: choose another folder")
     lines = [*manifest["shards"], *manifest["empty_units"]]
@@ -183,8 +191,8 @@ def _finished_units(out: Path, digest: str) -> dict[str, dict[str, Any]]:
 def write_manifest(out: Path, configuration: dict[str, Any], digest: str, units: dict[str, dict[str, Any]]) -> None:
     """Write the manifest of a shard folder: settings, counts, and a line for each unit of work."""
     summary = summarise_units(units)
-    write_json(
-        out / MANIFEST,
+    write_manifest_file(
+        out,
         {
             "schema": 1,
             "configuration": configuration,

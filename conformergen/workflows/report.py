@@ -11,6 +11,7 @@ from rdkit import Chem
 
 from conformergen.errors import InputError
 from conformergen.evaluation import METRICS, nearest_overlay
+from conformergen.storage import commit_bytes
 from conformergen.workflows.evaluate import Evaluation
 
 _ASSETS: Final = Path(__file__).parent / "assets"
@@ -51,7 +52,7 @@ def write_html(path: Path, results: Mapping[str, Evaluation]) -> None:
         overlays=Markup(_script_json(_overlays(results))),
         library=Markup((_ASSETS / "3Dmol-min.js").read_text()),
     )
-    path.write_text(html, encoding="utf-8")
+    commit_bytes(path, html.encode())
 
 
 def _script_json(value: Any) -> str:

@@ -22,6 +22,7 @@ from conformergen.nn import Backbone, make_backbone
 from conformergen.nn.relaxation import CLOSED_BETA
 from conformergen.records import ConformerSet
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
+from conformergen.storage import exclusive_output, temporary_name
 from conformergen.training.loop import LogLine, Trainer, train_loop
 from conformergen.workflows.devices import limit_threads, process_group, resolve_device
 from conformergen.workflows.training_report import METRICS, RELAXATION, write_training_report
@@ -71,6 +72,7 @@ def seeds_are_minimised(folders: list[Path]) -> bool:
     return kinds.pop() is not False
 
 
+@exclusive_output
 def train(  # noqa: PLR0913  one argument for each option of the command
     data: list[Path],
     out: Path,
@@ -99,6 +101,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     Raises:
         InputError: For an unusable folder or data.
         DataError: For damaged shards or checkpoints.
+        LockedError: When another run works on ``out``.
     """
     limit_threads()
     checkpoints = find_checkpoints(out)
@@ -264,7 +267,7 @@ def _remove(folder: Path) -> None:
     """Retire a checkpoint by rename first, so that a kill in between leaves no half of one."""
     import shutil
 
-    retired = folder.with_name(f"old-tmp-{folder.name}")
+    retired = temporary_name(folder.with_name(f"old-{folder.name}"))
     os.replace(folder, retired)
     shutil.rmtree(retired)
 

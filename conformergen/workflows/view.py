@@ -13,6 +13,7 @@ from conformergen.chem import get_torsions, heavy_atoms, rotors
 from conformergen.datasets.readers import READERS, detect_format
 from conformergen.errors import InputError
 from conformergen.geometry.rmsd import kabsch_rotation
+from conformergen.storage import commit_bytes
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 #: What one page holds at most: a browser has to parse it.
@@ -36,7 +37,7 @@ class View:
 
     def save(self, path: "str | Path") -> None:
         """Write the page."""
-        Path(path).write_text(self.page, encoding="utf-8")
+        commit_bytes(Path(path), self.page.encode())
 
 
 def view(source: "Chem.Mol | str | Path") -> View:

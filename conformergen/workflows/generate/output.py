@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError
 from conformergen.records import Failure
+from conformergen.storage import commit_bytes, exclusive, fault_point
 from conformergen.workflows.generate.settings import GenerateSettings, GenerateSummary
 from conformergen.workflows.generate.stream import generate_stream
 from conformergen.workflows.outputs import open_writer, writer_class
@@ -107,7 +109,24 @@ def generate_to(
     Raises:
         InputError: As ``open_writer`` and ``generate_stream``; for a resumed run with other settings or inputs, or
             whose format cannot be continued.
+        LockedError: When another run writes ``out``.
     """
+    if out == "-":
+        return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
+    writer_class(out)
+    with exclusive(Path(f"{out}.lock")):
+        return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
+
+
+def _generate(
+    records: Iterable[InputRecord],
+    out: str,
+    settings: GenerateSettings,
+    *,
+    resume: bool,
+    on_failure: Callable[[Failure], None],
+    progress: Callable[[int], None],
+) -> GenerateSummary:
     journal = Path(f"{out}.progress")
     inputs = _Inputs(records)
     known = _read(journal, settings) if resume else None
@@ -141,6 +160,7 @@ def generate_to(
                     failures=failures.size(),
                     summary=summary,
                 )
+                fault_point("generate.block")
                 _write(journal, done)
         writer.close()
     except BaseException:
@@ -154,7 +174,10 @@ def _read(journal: Path, settings: GenerateSettings) -> _Progress | None:
     if not journal.exists():
         return None
     try:
-        values = json.loads(journal.read_text())
+        stored = json.loads(journal.read_text())
+        values = stored["progress"]
+        if stored["sha256"] != _digest(values):
+            raise ValueError("the content is not what was written")
         known = _Progress(**(values | {"summary": GenerateSummary(**values["summary"])}))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{journal}: unreadable ({error}); remove it to start anew") from error
@@ -164,9 +187,9 @@ def _read(journal: Path, settings: GenerateSettings) -> _Progress | None:
 
 
 def _write(journal: Path, progress: _Progress) -> None:
-    temporary = journal.with_name(f"{journal.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(progress)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, journal)
+    values = asdict(progress)
+    commit_bytes(journal, (json.dumps({"progress": values, "sha256": _digest(values)}) + "\n").encode())
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

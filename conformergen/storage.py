@@ -1,0 +1,157 @@
+"""How files come to be: written under a temporary name, verified, synced, renamed. And one run for each output.
+
+A file has its own name only when it is whole; a run that is killed leaves temporaries, which the next run on the same
+output removes. Named fault points let tests kill the process between any two of these steps.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from conformergen.errors import LockedError
+
+#: ``CG_FAULT=NAME:N`` kills the process when it crosses the fault point NAME for the N-th time. For tests.
+FAULT_VARIABLE: Final = "CG_FAULT"
+_MARK: Final = ".tmp-"
+#: Lock of an output folder.
+LOCK: Final = ".lock"
+_crossed: dict[str, int] = {}
+First = TypeVar("First")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def fault_point(name: str) -> None:
+    """A place where a test may kill the process."""
+    wanted, _, count = os.environ.get(FAULT_VARIABLE, "").partition(":")
+    if wanted == name:
+        _crossed[name] = _crossed.get(name, 0) + 1
+        if _crossed[name] == int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def temporary_name(path: Path) -> Path:
+    """Name beside ``path`` that says which process writes it."""
+    return path.with_name(f"{path.name}{_MARK}{os.getpid()}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def committed(path: Path, *, verify: Callable[[Path], object] = lambda temporary: None) -> Iterator[Path]:
+    """Give a temporary name to write to; on leaving, verify, sync and rename it into place.
+
+    Args:
+        path: The file to be.
+        verify: Looks at the written file; what it raises leaves ``path`` as it was.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        fault_point("commit.written")
+        verify(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        fault_point("commit.synced")
+        os.replace(temporary, path)
+        fault_point("commit.renamed")
+        sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def commit_bytes(path: Path, data: bytes, *, verify: Callable[[Path], object] = lambda temporary: None) -> None:
+    """Write a whole file."""
+    with committed(path, verify=verify) as temporary:
+        temporary.write_bytes(data)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporaries of processes that are gone; under the lock of the folder."""
+    for entry in folder.glob(f"*{_MARK}*"):
+        pid = entry.name.rpartition(_MARK)[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold a lock file while working on an output; it is gone with the process, however that ends.
+
+    Raises:
+        LockedError: When another process holds it, with what that process is.
+    """
+    descriptor = _acquire(lock)
+    try:
+        os.ftruncate(descriptor, 0)
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.write(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": began}).encode())
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def exclusive_output(
+    function: Callable[Concatenate[First, Path, Parameters], Result],
+) -> Callable[Concatenate[First, Path, Parameters], Result]:
+    """Let ``function(first, out, ...)`` own the folder ``out`` while it runs, without the temporaries of dead runs.
+
+    Under torchrun the first process holds the folder for all.
+    """
+
+    @wraps(function)
+    def owning(first: First, out: Path, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if int(os.environ.get("RANK", "0")):
+            return function(first, out, *args, **kwargs)
+        out.mkdir(parents=True, exist_ok=True)
+        with exclusive(out / LOCK):
+            sweep(out)
+            return function(first, out, *args, **kwargs)
+
+    return owning
+
+
+def _acquire(lock: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(descriptor, 500).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise LockedError(f"{lock} is held by another run {owner}") from None
+        # The file may have been removed by its last owner between opening and locking it.
+        if lock.exists() and os.fstat(descriptor).st_ino == lock.stat().st_ino:
+            return descriptor
+        os.close(descriptor)
