@@ -83,11 +83,11 @@ def commit_bytes(path: Path, data: bytes, *, verify: Callable[[Path], object] = 
         temporary.write_bytes(data)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporaries of processes that are gone; under the lock of the folder."""
-    for entry in folder.glob(f"*{_MARK}*"):
-        pid = entry.name.rpartition(_MARK)[2]
-        if pid.isdigit() and not _alive(int(pid)):
+def sweep(folder: Path, *, prefix: str = "") -> None:
+    """Remove temporaries, of names that begin with ``prefix``, of processes that are gone; under the output's lock."""
+    for entry in folder.iterdir():
+        _, mark, pid = entry.name.rpartition(_MARK)
+        if mark and entry.name.startswith(prefix) and pid.isdigit() and not _alive(int(pid)):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:

@@ -29,7 +29,7 @@ Shard = Annotated[str | None, typer.Option("--shard", help="I/N: every N-th mole
 #: Disk full, no permission, path that is none: one line and ``EXIT_IO``.
 _IO_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG}
-    | {errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
+    | {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
 )
 #: Seconds between log lines where stderr is not a terminal.
 _LOG_INTERVAL: Final = 30.0

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rdkit import Chem
 
 from conformergen.errors import InputError
+
+#: A longer argument is a SMILES: no system opens such a path.
+_LONGEST_PATH: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +46,7 @@ def read_inputs(source: str, *, smiles_column: str = "smiles", name_column: str 
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".smi", ".smiles", ".txt", ".csv", ".sdf"):
-        if path.exists():
+        if len(source) < _LONGEST_PATH and path.exists():
             raise InputError(f"{source}: input files end in .smi, .csv or .sdf, or these with .gz")
         return _number(iter([(source, "", None)]))
     if not path.is_file():

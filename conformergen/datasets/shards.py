@@ -22,6 +22,10 @@ SPLITS: Final = ("train", "val", "test")
 #: Rows of 256 kB chunks by bytes per row.
 _CHUNK_BYTES: Final = 262_144
 _STEREO = ("requested", "sampled")
+#: What stands before the HDF5 part of a shard: its digest is checked before HDF5 parses a byte, because HDF5 can
+#: loop for ever on damaged metadata.
+_SIGNED: Final = b"conformergen shard sha256 "
+_USER_BLOCK: Final = 512
 #: Filters that HDF5 itself brings, and how much more a file may unpack to: gzip of constant arrays reaches 1000.
 _FILTERS: Final = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _MOST_TIMES, _SLACK = 50, 2**24
@@ -125,9 +129,10 @@ def write_shard(
     arrays = _arrays(entries)
     expected = content_digest(arrays)
     # HDF5 never sees the disk: it crashes on a full one.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=_USER_BLOCK) as file:
         file.attrs.update({"schema": SCHEMA, "units": "angstrom, kcal/mol", "atom_features": "; ".join(ATOM_FEATURES)})
-        file.attrs.update({"content_sha256": expected, **(attributes or {})})
+        file.attrs.update(attributes or {})
         for name, array in arrays.items():
             if array.size == 0:
                 file.create_dataset(name, data=array)
@@ -143,8 +148,8 @@ def write_shard(
                 compression_opts=4,
                 fletcher32=True,
             )
-        file.flush()
-        image = file.id.get_file_image()
+    body = buffer.getvalue()[_USER_BLOCK:]
+    image = _signature(body) + body
     commit_bytes(path, image, verify=read_arrays)
     return {
         "name": path.name,
@@ -172,18 +177,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             what was written.
     """
     data = path.read_bytes()
+    if data.startswith(_SIGNED) and data[:_USER_BLOCK] != _signature(data[_USER_BLOCK:]):
+        raise DataError(f"{path}: the content is not what was written")
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             if file.attrs.get("schema", 0) > SCHEMA:
                 raise DataError(f"{path}: schema {file.attrs['schema']} is newer than this program's {SCHEMA}")
             _check(file, len(data))
-            arrays = {name: np.asarray(file[name][...]) for name in file}
-            expected = file.attrs.get("content_sha256")
+            return {name: np.asarray(file[name][...]) for name in file}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(f"{path}: not a readable shard ({error})") from error
-    if expected is not None and content_digest(arrays) != expected:
-        raise DataError(f"{path}: the content is not what was written")
-    return arrays
+
+
+def _signature(body: bytes) -> bytes:
+    """User block of a shard: the digest of everything after it."""
+    return (_SIGNED + hashlib.sha256(body).hexdigest().encode() + b"\n").ljust(_USER_BLOCK, b"\0")
 
 
 def _check(file: h5py.File, size: int) -> None:
@@ -267,9 +275,32 @@ def read_shard(path: Path) -> list[ShardEntry]:
     """
     arrays = read_arrays(path)
     try:
+        _plausible(arrays)
         return [_entry(arrays, index) for index in range(len(arrays["split"]))]
     except (KeyError, IndexError, ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: damaged shard ({error})") from error
+
+
+def _plausible(arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that no molecules can have.
+
+    Raises:
+        ValueError: With what is wrong.
+        KeyError: For a missing array.
+    """
+    for name in ("atom_offsets", "bond_offsets", "conf_offsets", "position_offsets"):
+        offsets = arrays[name]
+        if offsets.ndim != 1 or len(offsets) == 0 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError(f"{name} do not rise from 0")
+    atoms = np.diff(arrays["atom_offsets"])
+    bonds = np.repeat(atoms, np.diff(arrays["bond_offsets"]))
+    if len(bonds) != len(arrays["bonds"]) or (arrays["bonds"] >= bonds[:, None]).any():
+        raise ValueError("bonds outside their molecule")
+    if not np.isfinite(arrays["positions"]).all():
+        raise ValueError("positions that are no numbers")
+    numbers = arrays["atomic_numbers"]
+    if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= 118:
+        raise ValueError("elements outside 1 to 118")
 
 
 def _entry(arrays: dict[str, np.ndarray], index: int) -> ShardEntry:

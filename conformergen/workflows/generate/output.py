@@ -16,7 +16,7 @@ from typing import Any
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError
 from conformergen.records import Failure
-from conformergen.storage import commit_bytes, exclusive, fault_point
+from conformergen.storage import commit_bytes, exclusive, fault_point, sweep
 from conformergen.workflows.generate.settings import GenerateSettings, GenerateSummary
 from conformergen.workflows.generate.stream import generate_stream
 from conformergen.workflows.outputs import open_writer, writer_class
@@ -115,6 +115,7 @@ def generate_to(
         return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
     writer_class(out)
     with exclusive(Path(f"{out}.lock")):
+        sweep(Path(out).parent, prefix=Path(out).name)
         return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
 
 

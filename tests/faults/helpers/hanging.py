@@ -1,0 +1,16 @@
+"""Work that hangs, is killed or crashes at chosen items."""
+
+import os
+import signal
+import time
+
+
+def work(item: int) -> int:
+    """The item itself, unless it is one of the bad ones."""
+    if item == 2:
+        time.sleep(60)
+    if item == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == 6:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return item

@@ -1,0 +1,230 @@
+"""F6-F9, F19, F22, F23: full disks, damaged files, two runs on one output, odd paths. Nothing is silently wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformergen.checkpoint import load_model
+from conformergen.datasets.shards import MANIFEST, read_folder, read_manifest, read_shard
+from conformergen.errors import DataError, InputError
+
+ROOT = Path(__file__).parent.parent.parent
+MINI = ROOT / "data" / "reference-mini"
+
+
+# --- disks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 1_000, 20_000])
+def test_full_disk_while_generating(run, tmp_path, limit):
+    """F6: a file size limit stands for the disk; 74, one line, nothing visible, then the same as without it."""
+    source = tmp_path / "in.smi"
+    source.write_text("".join(f"{'C' * (3 + i % 5)}O\n" for i in range(200)))
+    command = ["generate", source, "-n", 2, "--method", "etkdg", "--resume", "-o"]
+    code, said = run(*command, tmp_path / "out.sdf", file_limit=limit)
+    assert code == 74, said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out.sdf").exists()
+    assert run(*command, tmp_path / "out.sdf")[0] == 0
+    assert run(*command, tmp_path / "whole.sdf")[0] == 0
+    assert (tmp_path / "out.sdf").read_bytes() == (tmp_path / "whole.sdf").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [0, 3_000])
+def test_full_disk_while_making_shards(run, tmp_path, limit):
+    code, said = run("preprocess", MINI, "-o", tmp_path / "s", "--max-confs", 1, "--no-seeds", file_limit=limit)
+    assert code == 74, said
+    assert not (tmp_path / "s" / MANIFEST).exists()
+    assert not list((tmp_path / "s").glob("*.h5*"))
+    assert run("preprocess", MINI, "-o", tmp_path / "s", "--max-confs", 1, "--no-seeds")[0] == 0
+    assert len(list(read_folder(tmp_path / "s"))) == 47
+
+
+# --- damaged files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shard(run, tmp_path_factory):
+    """A small folder of shards and what it holds."""
+    folder = tmp_path_factory.mktemp("s") / "shards"
+    assert run("preprocess", MINI, "-o", folder, "--max-confs", 1, "--no-seeds")[0] == 0
+    return folder, [s.positions.tobytes() for s in read_folder(folder)]
+
+
+def _same(folder, expected):
+    return [s.positions.tobytes() for s in read_folder(folder)] == expected
+
+
+def test_cut_shards_are_found(shard, tmp_path):
+    """F7: every one of 200 lengths."""
+    folder, _ = shard
+    data = (folder / "shard-00000.h5").read_bytes()
+    shutil.copytree(folder, tmp_path / "s")
+    for length in np.linspace(0, len(data) - 1, 200).astype(int):
+        (tmp_path / "s" / "shard-00000.h5").write_bytes(data[:length])
+        with pytest.raises(DataError, match="shard-00000"):
+            list(read_folder(tmp_path / "s"))
+        with pytest.raises(DataError, match="shard-00000"):
+            read_shard(tmp_path / "s" / "shard-00000.h5")
+
+
+@pytest.mark.parametrize("name", ["shard-00000.h5", MANIFEST])
+def test_flipped_bits_are_never_silent(shard, tmp_path, times, name):
+    """F8: either the same content or a refusal, with the manifest and, for the shard, without it."""
+    folder, expected = shard
+    shutil.copytree(folder, tmp_path / "s")
+    target = tmp_path / "s" / name
+    data = target.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(times(300, 10_000)):
+        damaged = bytearray(data)
+        damaged[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        target.write_bytes(bytes(damaged))
+        try:
+            manifest = read_manifest(tmp_path / "s")
+            assert _same(tmp_path / "s", expected)
+            good = read_manifest(folder)
+            # A flip in the name of the digest itself leaves a manifest without one, and one key more.
+            assert {k: manifest[k] for k in good} == good
+        except (DataError, InputError):
+            refused += 1
+        if name != MANIFEST:
+            try:
+                alone = read_shard(target)
+            except DataError:
+                continue
+            assert [e.conformers.positions.tobytes() for e in alone] == expected
+    assert refused > 0
+
+
+def test_flipped_bits_of_a_checkpoint_are_never_silent(tmp_path, times):
+    """F8, F9: every file of the shipped model."""
+    shutil.copytree(ROOT / "checkpoints" / "default", tmp_path / "m")
+    good = load_model(str(tmp_path / "m"))
+    weights = {k: v.clone() for k, v in good.network.state_dict().items()}
+    rng = np.random.default_rng(0)
+    for path in sorted((tmp_path / "m").glob("*.safetensors")) + sorted((tmp_path / "m").glob("*.json")):
+        data = path.read_bytes()
+        for _ in range(times(8, 2_000)):
+            damaged = bytearray(data)
+            damaged[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+            path.write_bytes(bytes(damaged))
+            try:
+                loaded = load_model(str(tmp_path / "m"))
+            except DataError:
+                continue
+            assert all((v == weights[k]).all() for k, v in loaded.network.state_dict().items())
+            assert loaded.digest == good.digest
+        path.write_bytes(data)
+        path.unlink()
+        with pytest.raises((DataError, InputError)):
+            load_model(str(tmp_path / "m"))
+        path.write_bytes(data)
+
+
+def test_damaged_journal_is_refused(run, tmp_path):
+    source = tmp_path / "in.smi"
+    source.write_text("".join(f"{'C' * (3 + i % 5)}O\n" for i in range(150)))
+    command = ["generate", source, "-n", 1, "--method", "etkdg", "--resume", "-o", tmp_path / "out.sdf"]
+    run(*command, fault="generate.block:2")
+    journal = tmp_path / "out.sdf.progress"
+    data = journal.read_text()
+    for damaged in (data.replace('"requested": 64', '"requested": 63'), data[:40], ""):
+        journal.write_text(damaged)
+        code, said = run(*command)
+        assert code == 2
+        assert "out.sdf.progress" in said
+
+
+def test_newer_schema_is_refused(shard, tmp_path):
+    """F23."""
+    import h5py
+
+    shutil.copytree(shard[0], tmp_path / "s")
+    with h5py.File(tmp_path / "s" / "shard-00000.h5", "a") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(DataError, match="newer"):
+        read_shard(tmp_path / "s" / "shard-00000.h5")
+
+
+# --- two runs ----------------------------------------------------------------------------------------------
+
+
+def test_one_of_many_runs_on_an_output_proceeds(run, tmp_path, times):
+    """F19: the others leave at once with 73 and name the owner."""
+    source = tmp_path / "in.smi"
+    source.write_text("".join(f"{'C' * (3 + i % 9)}O\n" for i in range(300)))
+    command = ["generate", source, "-n", 5, "--method", "etkdg+mmff94s", "-o", tmp_path / "out.sdf"]
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(run(*command))) for _ in range(times(3, 8))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = sorted(code for code, _ in results)
+    assert codes[0] == 0
+    assert set(codes[1:]) <= {0, 73}
+    assert codes.count(73) >= 1
+    assert all('"pid"' in said for code, said in results if code == 73)
+    assert not (tmp_path / "out.sdf.lock").exists()
+
+
+def test_lock_of_a_killed_run_is_free(run, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from pathlib import Path\n"
+         "from conformergen.storage import exclusive\n"
+         "with exclusive(Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)", str(tmp_path / ".lock")],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == b"held\n"
+    code, said = run("preprocess", MINI, "-o", tmp_path, "--max-confs", 1, "--no-seeds")
+    assert code == 73
+    assert str(process.pid) in said
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    assert run("preprocess", MINI, "-o", tmp_path, "--max-confs", 1, "--no-seeds")[0] == 0
+    assert time.monotonic() - began < 60
+
+
+def test_temporaries_of_dead_runs_are_swept(run, tmp_path):
+    (tmp_path / "shard-00000.h5.tmp-999999").write_bytes(b"half")
+    (tmp_path / f"mine.tmp-{os.getpid()}").write_bytes(b"a living process")
+    assert run("preprocess", MINI, "-o", tmp_path, "--max-confs", 1, "--no-seeds")[0] == 0
+    names = {p.name for p in tmp_path.iterdir()}
+    assert "shard-00000.h5.tmp-999999" not in names
+    assert f"mine.tmp-{os.getpid()}" in names
+
+
+# --- paths -------------------------------------------------------------------------------------------------
+
+
+def test_odd_paths_are_one_line_and_the_right_code(run, tmp_path):
+    """F22."""
+    loop = tmp_path / "loop.sdf"
+    loop.symlink_to(loop)
+    cases = {
+        tmp_path / "none" / "out.sdf": 2,
+        tmp_path / ("x" * 250 + ".sdf"): 74,
+        tmp_path / "déjà vu ☂.sdf": 0,
+        Path("/proc/out.sdf"): 74,
+    }
+    for path, wanted in cases.items():
+        code, said = run("generate", "CCO", "-n", 1, "--method", "etkdg", "-o", path)
+        assert code == wanted, (path, code, said)
+        assert "Traceback" not in said
+        assert len(said.strip().splitlines()) == 1
+    for source in (tmp_path / "missing.smi", loop):
+        code, said = run("generate", source, "-n", 1, "-o", tmp_path / "o.sdf")
+        assert code in (1, 2, 74)
+        assert "Traceback" not in said
+    assert json.loads(run("generate", "CCO", "-n", 1, "--method", "etkdg", "-o", tmp_path / "a.sdf")[1])["done"] == 1
