@@ -6,7 +6,7 @@ DEMO := demo
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help install test test-slow lint format demo reference-mini clean
+.PHONY: help install test test-slow faults lint format demo reference-mini clean
 
 help:
 	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
@@ -32,6 +32,10 @@ test: lint
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+# Fault injection with the full counts of docs/reliability.md (hours).
+faults: install
+	CG_FAULTS=full $(BIN)/python -m pytest -q tests/faults
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -58,7 +58,7 @@ def run(
         while process.poll() is None:
             time.sleep(1.0)
             try:
-                done = json.loads(journal.read_text())["summary"]["requested"]
+                done = json.loads(journal.read_text())["progress"]["summary"]["requested"]
             except (OSError, ValueError):
                 continue
             memory.append((done, resident(process.pid)))
