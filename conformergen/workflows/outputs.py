@@ -78,6 +78,8 @@ class _TextWriter(_FileWriter):
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
         super().__init__(path)
         if resume_at:
+            if not self.temporary.exists() and path.exists():  # killed between the last rename and the journal's end
+                os.replace(path, self.temporary)
             if not self.temporary.exists() or self.temporary.stat().st_size < resume_at:
                 raise InputError(f"{self.temporary}: less is there than the journal says; start without --resume")
             os.truncate(self.temporary, resume_at)

@@ -54,13 +54,14 @@ class TestGenerate:
         return ["generate", smiles, "-n", 3, "--method", "etkdg+mmff94s", "-o", out, "--resume"]
 
     @pytest.mark.parametrize(
-        "fault", [f for f in COMMIT if f.endswith((":1", ":2"))] + ["generate.block:1", "generate.block:2"]
+        "fault",
+        [f for f in COMMIT if f.endswith((":1", ":2"))] + ["generate.block:1", "generate.block:2", "generate.closed:1"],
     )
     def test_every_fault_point(self, smiles, whole, run, tmp_path, fault):
         command = self.command(smiles, tmp_path / "out.sdf")
         code, _ = run(*command, fault=fault)
         assert code == -signal.SIGKILL
-        assert not (tmp_path / "out.sdf").exists()
+        assert (tmp_path / "out.sdf").exists() == (fault == "generate.closed:1")
         assert run(*command)[0] == 0
         assert (tmp_path / "out.sdf").read_bytes() == whole[0]
         assert [p.name for p in tmp_path.iterdir()] == ["out.sdf"]

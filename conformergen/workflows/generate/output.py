@@ -164,6 +164,7 @@ def _generate(
                 fault_point("generate.block")
                 _write(journal, done)
         writer.close()
+        fault_point("generate.closed")
     except BaseException:
         writer.discard(keep=journal.exists())
         raise
