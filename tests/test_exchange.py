@@ -190,6 +190,20 @@ def test_crest_files_are_matched_to_the_smiles_beside_them(molecules, tmp_path):
         list(READERS["xyz"](path))
 
 
+def test_own_xyz_of_several_molecules_is_read_back(tmp_path):
+    """Two isomers of one formula, with and without energies: told apart by title and index."""
+    source = tmp_path / "in.smi"
+    source.write_text("CCCO propanol one\nCC(C)O two\n")
+    for options in ([], ["--refine", "mmff94s"]):
+        command = ["generate", str(source), "-n", "3", "--method", "etkdg", "-o", str(tmp_path / "a.xyz"), *options]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        raws = read_ensembles(tmp_path / "a.xyz")
+        assert [(r.name, Chem.CanonSmiles(r.smiles), len(r.conformers)) for r in raws] == [
+            ("propanol one", "CCCO", 3),
+            ("two", "CC(C)O", 3),
+        ]
+
+
 def test_exports_are_what_the_evaluators_read(plain, tmp_path):
     folder, report = plain
     command = ["evaluate", str(folder / "gen.sdf"), "--reference", str(folder / "ref.sdf")]

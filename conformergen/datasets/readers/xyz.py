@@ -26,7 +26,7 @@ _TOTAL: Final = -1.0
 
 
 def read(source: Path) -> Iterator[RawEnsemble]:
-    """Yield the one ensemble of the file, or one for each run of frames with the same elements.
+    """Yield the one ensemble of the file, or one for each molecule of a file of ``generate``.
 
     Raises:
         InputError: For a torn or unreadable file.
@@ -38,7 +38,7 @@ def read(source: Path) -> Iterator[RawEnsemble]:
     smiles = beside.read_text(encoding="utf-8").split()[0] if beside.is_file() else ""
     begin = 0
     for end in range(1, len(frames) + 1):
-        if end == len(frames) or frames[end][0] != frames[begin][0]:
+        if end == len(frames) or frames[end][0] != frames[begin][0] or _title(frames[end][1])[1] == 0:
             yield _ensemble(source, smiles, frames[begin:end], position=begin)
             begin = end
 
@@ -64,7 +64,7 @@ def _frames(lines: list[str], source: Path) -> Iterator[Frame]:
 
 
 def _ensemble(source: Path, smiles: str, frames: list[Frame], *, position: int) -> RawEnsemble:
-    name = source.name.split(".")[0]
+    name = _title(frames[0][1])[0] or source.name.split(".")[0]
     template = None
     if smiles:
         try:
@@ -82,6 +82,15 @@ def _ensemble(source: Path, smiles: str, frames: list[Frame], *, position: int) 
     mols = [mol for mol, _ in kept]
     text = smiles or Chem.MolToSmiles(Chem.RemoveHs(_with_stereo(mols[0])))
     return RawEnsemble(smiles=text, name=name, conformers=mols, energies=energies, position=position)
+
+
+def _title(comment: str) -> tuple[str, int | None]:
+    """Title and conformer of a comment of ours, ``[energy] title index``; CREST's has an energy only."""
+    words = comment.split()
+    if len(words) < 2 or not words[-1].isdigit():
+        return "", None
+    begin = 1 if len(words) > 2 and words[0].replace(".", "", 1).isdigit() else 0
+    return " ".join(words[begin:-1]), int(words[-1])
 
 
 def _with_stereo(mol: Chem.Mol) -> Chem.Mol:
