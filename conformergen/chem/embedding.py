@@ -47,6 +47,8 @@ def random_seed(molecule: Molecule, seed: int, purpose: str) -> int:
 _REGULAR, _RANDOM, _PLAIN = 0, 3, 4
 #: Limit of embedding one by one, in units of ``timeout``; atoms above which that is done from the start.
 _PATIENCE, _LARGE = 3, 150
+#: Failures in a row after which no more are tried one by one.
+_TRIES = 3
 
 
 def embed(
@@ -126,5 +128,6 @@ def _one_by_one(mol: Chem.Mol, n: int, parameters: Any, *, patience: float) -> N
         parameters.randomSeed = (first + i) & 0x7FFFFFFF
         start = time.monotonic()
         hopeless = rdDistGeom.EmbedMolecule(mol, parameters) < 0 and time.monotonic() - start > parameters.timeout
+        hopeless |= i + 1 == _TRIES and mol.GetNumConformers() == 0
         if hopeless or time.monotonic() - began > patience:
             break
