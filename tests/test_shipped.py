@@ -84,9 +84,12 @@ def test_shipped_training_sets_come_from_the_training_molecules():
     listed = {connectivity_key(line.split()[0]) for line in TRAINING.read_text().splitlines()}
     singles = list(read_folder(TRAINING.parent / "singles"))
     assert len(singles) > 800
+    ensembles = list(read_folder(TRAINING.parent / "ensembles"))
+    assert len(ensembles) >= 68
+    assert all(e.energies is not None and e.energies.max() <= 6.0 and e.seeds is not None for e in ensembles)
     ranked = [e.conformers for path in sorted((TRAINING.parent / "ranking").glob("*.h5")) for e in read_shard(path)]
     assert len(ranked) > 1000
-    for conformers in (*singles, *ranked[::10]):
+    for conformers in (*singles, *ensembles, *ranked[::10]):
         assert connectivity_key(conformers.molecule.smiles) in listed
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
         assert stereo_ok(conformers.positions, conformers.molecule.graph).all()
