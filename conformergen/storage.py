@@ -5,6 +5,7 @@ output removes. Named fault points let tests kill the process between any two of
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from conformergen.errors import LockedError
 
@@ -81,6 +82,11 @@ def commit_bytes(path: Path, data: bytes, *, verify: Callable[[Path], object] = 
     """Write a whole file."""
     with committed(path, verify=verify) as temporary:
         temporary.write_bytes(data)
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sweep(folder: Path, *, prefix: str = "") -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from conformergen.errors import DataError, InputError
 from conformergen.records import ATOM_FEATURES, ConformerSet, Molecule, MolGraph
-from conformergen.storage import commit_bytes
+from conformergen.storage import commit_bytes, json_digest
 
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -236,18 +236,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest["shards"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error})") from error
-    if expected is not None and expected != _json_digest(manifest):
+    if expected is not None and expected != json_digest(manifest):
         raise DataError(f"{path}: damaged manifest (its content is not what was written)")
     return manifest
 
 
 def write_manifest_file(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest of a shard folder with a digest of itself."""
-    write_json(folder / MANIFEST, {**manifest, SELF_DIGEST: _json_digest(manifest)})
-
-
-def _json_digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    write_json(folder / MANIFEST, {**manifest, SELF_DIGEST: json_digest(manifest)})
 
 
 def read_folder(folder: Path, *, split: str | None = None) -> Iterator[ConformerSet]:

@@ -19,7 +19,7 @@ from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import ConformerSet, Failure
 from conformergen.refinement.engines import choose_engine
-from conformergen.storage import committed, exclusive_output, sweep
+from conformergen.storage import committed, exclusive_output, json_digest, sweep
 from conformergen.workflows.geom_folder import GeomFolderWriter
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.outputs import Provenance, SdfWriter, Writer
@@ -198,7 +198,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
         _export(out, name, entries, settings, seed)
     line |= {"requested": len(records), "dropped": {}, "failures": [asdict(f) for f in failures]}
     configuration = {"reference": asdict(settings), "seed": seed, "split": split, "seeds": asdict(pairing)}
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(configuration)
     write_manifest(out, configuration, digest, {line["name"]: line})
     write_json(out / BOOKS, books)
     return summarise_units({line["name"]: line})

@@ -1,9 +1,7 @@
 """The ``preprocess`` command: sources to HDF5 shards, one unit of work a shard, resumable."""
 
 import fnmatch
-import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +27,7 @@ from conformergen.datasets.shards import (
 from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import Failure
-from conformergen.storage import exclusive_output
+from conformergen.storage import exclusive_output, json_digest
 from conformergen.workflows.pool import map_molecules, resolve_jobs
 
 #: Seconds of wall time for one molecule, seeds included.
@@ -99,7 +97,7 @@ def preprocess(
     formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
     split = make_splitter(settings.split)
     configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(configuration)
     units = _finished_units(out, digest)
     work = partial(_prepare_one, settings=settings)
     filtered = _Excluding(settings)

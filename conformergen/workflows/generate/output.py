@@ -11,12 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import InputError
 from conformergen.records import Failure
-from conformergen.storage import commit_bytes, exclusive, fault_point, sweep
+from conformergen.storage import commit_bytes, exclusive, fault_point, json_digest, sweep
 from conformergen.workflows.generate.settings import GenerateSettings, GenerateSummary
 from conformergen.workflows.generate.stream import generate_stream
 from conformergen.workflows.outputs import open_writer, writer_class
@@ -178,7 +177,7 @@ def _read(journal: Path, settings: GenerateSettings) -> _Progress | None:
     try:
         stored = json.loads(journal.read_text())
         values = stored["progress"]
-        if stored["sha256"] != _digest(values):
+        if stored["sha256"] != json_digest(values):
             raise ValueError("the content is not what was written")
         known = _Progress(**(values | {"summary": GenerateSummary(**values["summary"])}))
     except (ValueError, TypeError, KeyError) as error:
@@ -190,8 +189,4 @@ def _read(journal: Path, settings: GenerateSettings) -> _Progress | None:
 
 def _write(journal: Path, progress: _Progress) -> None:
     values = asdict(progress)
-    commit_bytes(journal, (json.dumps({"progress": values, "sha256": _digest(values)}) + "\n").encode())
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    commit_bytes(journal, (json.dumps({"progress": values, "sha256": json_digest(values)}) + "\n").encode())

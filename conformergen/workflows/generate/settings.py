@@ -1,7 +1,5 @@
 """How conformers are made, and what came of it."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -10,6 +8,7 @@ from conformergen.chem import TorsionSettings
 from conformergen.chem.constraints import Constraints
 from conformergen.errors import InputError
 from conformergen.refinement import REFINERS
+from conformergen.storage import json_digest
 from conformergen.workflows.isomers import STEREO_POLICIES
 
 #: Methods that need no model; the model starts from one of them.
@@ -115,7 +114,7 @@ class GenerateSettings:
     def digest(self) -> str:
         """Names everything the output depends on, but the input and the weights."""
         values = {k: v for k, v in asdict(self).items() if k not in ("jobs", "device")}
-        return hashlib.sha256(json.dumps([__version__, values], sort_keys=True).encode()).hexdigest()
+        return json_digest([__version__, values])
 
 
 @dataclass(frozen=True, kw_only=True)
