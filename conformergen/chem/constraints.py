@@ -1,6 +1,5 @@
 """Conformers with a fixed core or fixed torsions: ETKDGv3 with given coordinates, then MMFF94s that holds them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +10,9 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolAlign, rdMolTransfo
 from rdkit.Geometry import Point3D
 
 from conformergen.chem.embedding import random_seed
-from conformergen.chem.molecule import atomic_masses, to_mol
-from conformergen.chem.symmetry import heavy_atoms, symmetry_group
+from conformergen.chem.molecule import to_mol
+from conformergen.chem.torsion import different
 from conformergen.errors import InputError, MoleculeError
-from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
@@ -27,7 +25,6 @@ _TORSION_TOLERANCE: Final = 2.0
 #: Å that an embedding may be off the core before its coordinates are put in place.
 _CORE_TOLERANCE: Final = 1.0
 _MAX_STEPS: Final = 1000
-_SAME: Final = DuplicateRule(energy_rmsd=0.3, rmsd=0.15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +109,7 @@ def constrained_conformers(
     if not good.any():
         raise MoleculeError("stereo", "conformers that meet the constraints have the wrong stereo")
     positions, values = positions[good], np.array(energies)[good]
-    kept = unique_conformers(
-        positions,
-        values,
-        masses=atomic_masses(molecule),
-        compared=heavy_atoms(mol),
-        group=symmetry_group(mol),
-        achiral=False,
-        rule=_SAME,
-        limit=n,
-    )
-    return positions[kept], values[kept]
+    return different(molecule, positions, values, n, mirrored=False)
 
 
 def _core(mol: Chem.Mol, constraints: Constraints) -> dict[int, np.ndarray]:
@@ -191,7 +178,5 @@ def _minimise(
     for quartet, angle in torsions:
         field.MMFFAddTorsionConstraint(*quartet, False, angle - 0.1, angle + 0.1, _FORCE)  # noqa: FBT003
     field.Minimize(maxIts=_MAX_STEPS)
-    free: Callable[[], float] = rdForceFieldHelpers.MMFFGetMoleculeForceField(
-        mol, properties, confId=conformer
-    ).CalcEnergy
-    return float(free())
+    free: Any = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=conformer)
+    return float(free.CalcEnergy())

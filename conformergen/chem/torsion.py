@@ -175,6 +175,7 @@ def torsion_minima(
     settings = settings or TorsionSettings()
     mol = to_mol(molecule)
     quartets = rotors(mol)
+    mirrored = len(molecule.graph.centres) == 0
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
@@ -182,9 +183,8 @@ def torsion_minima(
     n_seeds = min(n, max(_MIN_SEEDS, ceil(n / settings.seeds_share))) if len(quartets) else n
     seeds = embed(molecule, n_seeds, seed=seed, settings=plain, note=note).astype(np.float64)
     if len(quartets) == 0:
-        return _different(
-            molecule, *_minimised(molecule, seeds, settings.coarse_steps + settings.fine_steps), n, settings
-        )
+        minima = _minimised(molecule, seeds, settings.coarse_steps + settings.fine_steps)
+        return different(molecule, *minima, n, window=settings.window, mirrored=mirrored)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
     turned = [
         set_torsions(mol, seeds[i % len(seeds)], quartets, rng.uniform(-180.0, 180.0, len(quartets)))
@@ -195,19 +195,21 @@ def torsion_minima(
     positions, energies = _minimised(molecule, coarse[kept], settings.fine_steps)
     if len(positions) == 0:  # clashes that inverted a centre, every time
         positions, energies = _minimised(molecule, seeds, settings.fine_steps)
-    return _different(molecule, positions, energies, n, settings)
+    return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored)
 
 
-def _different(
+def different(
     molecule: Molecule,
     positions: Float64[np.ndarray, "conf atom 3"],
     energies: Float64[np.ndarray, " conf"],
     n: int,
-    settings: TorsionSettings,
+    *,
+    window: float = np.inf,
+    mirrored: bool,
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
-    """The ``n`` lowest different minima inside the window."""
+    """The ``n`` lowest different force-field minima inside the window; ``mirrored``: of mirror images, one."""
     mol = to_mol(molecule)
-    inside = energies <= energies.min() + settings.window
+    inside = energies <= energies.min() + window
     positions, energies = positions[inside], energies[inside]
     kept = unique_conformers(
         positions,
@@ -215,7 +217,7 @@ def _different(
         masses=atomic_masses(molecule),
         compared=heavy_atoms(mol),
         group=symmetry_group(mol),
-        achiral=len(molecule.graph.centres) == 0,
+        achiral=mirrored,
         rule=_SAME,
         limit=n,
     )

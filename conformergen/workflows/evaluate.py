@@ -32,7 +32,7 @@ from conformergen.evaluation import (
 )
 from conformergen.storage import committed
 from conformergen.workflows.checks import CHECKS, CheckSettings, run_check
-from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.pool import map_molecules
 
 REPORT_SCHEMA: Final = 2
 #: Thresholds by data set, Å: QM9, Drugs, the older split.
@@ -104,9 +104,7 @@ def evaluate(
         ScoringTask(name=r.name, smiles=_smiles(r), references=r.conformers, samples=lookup.take(r)) for r in references
     ]
     scores, scored_tasks, unscored = [], [], []
-    for task, result in zip(
-        tasks, map_molecules(score_molecule, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
-    ):
+    for task, result in zip(tasks, map_molecules(score_molecule, tasks, jobs=jobs, timeout=_TIMEOUT), strict=True):
         progress("scoring", 1)
         if isinstance(result, MoleculeError):
             unscored.append({"name": task.name, "reason": result.reason, "message": str(result)})

@@ -23,7 +23,7 @@ from conformergen.storage import committed, exclusive_output, json_digest, sweep
 from conformergen.workflows.geom_folder import GeomFolderWriter
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.outputs import Provenance, SdfWriter, Writer
-from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.pool import map_molecules
 from conformergen.workflows.preprocess import PreprocessSummary, summarise_units, write_manifest
 from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
 
@@ -170,9 +170,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
     sweep(units)
     tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
     failures, finished = [], []
-    for task, result in zip(
-        tasks, map_molecules(run_task, tasks, jobs=resolve_jobs(jobs), timeout=_TIMEOUT), strict=True
-    ):
+    for task, result in zip(tasks, map_molecules(run_task, tasks, jobs=jobs, timeout=_TIMEOUT), strict=True):
         progress(1)
         if isinstance(result, MoleculeError):
             failure = Failure.of(result, index=task.record.index, text=task.record.smiles, name=task.record.name)
@@ -182,9 +180,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
             finished.append((task.record, result))
     pairing = SeedSettings()
     entries, books = [], []
-    packed = map_molecules(
-        partial(_finish, seeds=pairing, seed=seed), [path for _, path in finished], jobs=resolve_jobs(jobs)
-    )
+    packed = map_molecules(partial(_finish, seeds=pairing, seed=seed), [path for _, path in finished], jobs=jobs)
     for (record, _), item in zip(finished, packed, strict=True):
         if isinstance(item, MoleculeError):
             raise item

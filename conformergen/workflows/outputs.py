@@ -18,6 +18,7 @@ from conformergen.chem import ELEMENT_SYMBOLS, mol_with_conformers
 from conformergen.datasets.shards import ShardEntry, write_shard
 from conformergen.errors import InputError
 from conformergen.records import RUNGS, ConformerSet
+from conformergen.storage import commit_bytes, sync_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,6 @@ class Provenance:
 class Writer(ABC):
     """Receives one molecule at a time; ``close`` makes the result visible."""
 
-    #: Whether ``commit`` gives a place at which a later writer can go on.
-    resumable = False
-
     @abstractmethod
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
         """Add the conformers of one molecule."""
@@ -47,36 +45,16 @@ class Writer(ABC):
     def discard(self, *, keep: bool = False) -> None:
         """Stop; leave nothing behind, or what is committed."""
 
-    def commit(self) -> int:
-        """Bring everything to the disk; its size in bytes."""
-        raise NotImplementedError
 
+class TextWriter(Writer):
+    """Text that grows in ``OUT.partial``, gzipped by suffix.
 
-class _FileWriter(Writer):
-    """A temporary file beside the target, renamed at the end."""
+    A later writer can go on from any commit: each ends a gzip member, and members joined are a gzip file.
+    """
 
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        del resume_at
         self.path = path
         self.temporary = path.with_name(f"{path.name}.partial")
-
-    def close(self) -> None:
-        with self.temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(self.temporary, self.path)
-
-    def discard(self, *, keep: bool = False) -> None:
-        if not keep:
-            self.temporary.unlink(missing_ok=True)
-
-
-class _TextWriter(_FileWriter):
-    """Text, gzipped by suffix; each commit ends a gzip member, and members joined are a gzip file."""
-
-    resumable = True
-
-    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        super().__init__(path)
         if resume_at:
             if not self.temporary.exists() and path.exists():  # killed between the last rename and the journal's end
                 os.replace(path, self.temporary)
@@ -98,6 +76,7 @@ class _TextWriter(_FileWriter):
         self._member.write(data)
 
     def commit(self) -> int:
+        """Bring everything to the disk; its size in bytes."""
         if self._member is not None:
             self._member.close()
             self._member = None
@@ -110,16 +89,18 @@ class _TextWriter(_FileWriter):
             self.text("")  # an empty file is no gzip file
         self.commit()
         self._file.close()
-        super().close()
+        os.replace(self.temporary, self.path)
+        sync_folder(self.path.parent)
 
     def discard(self, *, keep: bool = False) -> None:
         if self._member is not None:
             self._member.close()
         self._file.close()
-        super().discard(keep=keep)
+        if not keep:
+            self.temporary.unlink(missing_ok=True)
 
 
-class SdfWriter(_TextWriter):
+class SdfWriter(TextWriter):
     """One SDF record per conformer."""
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -140,7 +121,7 @@ class StdoutWriter(Writer):
         sys.stdout.flush()
 
 
-class XyzWriter(_TextWriter):
+class XyzWriter(TextWriter):
     """Multi-frame XYZ; the comment holds the relative energy first, as in CREST's files, then title and index."""
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -153,11 +134,21 @@ class XyzWriter(_TextWriter):
             self.text("\n".join([str(len(symbols)), f"{energy}{title} {index}", *rows]) + "\n")
 
 
-class PickleWriter(_FileWriter):
+class _WholeWriter(Writer):
+    """Keeps everything in memory until the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def discard(self, *, keep: bool = False) -> None:
+        del keep
+
+
+class PickleWriter(_WholeWriter):
     """``{smiles: [Mol]}``, the layout that published evaluators read; keys are the input texts."""
 
-    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        super().__init__(path, resume_at=resume_at)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.mols: dict[str, list[Chem.Mol]] = {}
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -167,15 +158,14 @@ class PickleWriter(_FileWriter):
         self.mols.setdefault(molecule.source_smiles, []).extend(mols)
 
     def close(self) -> None:
-        self.temporary.write_bytes(pickle.dumps(self.mols))
-        super().close()
+        commit_bytes(self.path, pickle.dumps(self.mols))
 
 
-class ShardWriter(_FileWriter):
+class ShardWriter(_WholeWriter):
     """One HDF5 shard."""
 
-    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        super().__init__(path, resume_at=resume_at)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.entries: list[ShardEntry] = []
 
     def write(self, conformers: ConformerSet, provenance: Provenance) -> None:
@@ -187,7 +177,7 @@ class ShardWriter(_FileWriter):
             write_shard(self.path, self.entries)
 
 
-WRITERS: Final[Mapping[str, type[_FileWriter]]] = {
+WRITERS: Final[Mapping[str, type[TextWriter | _WholeWriter]]] = {
     ".sdf": SdfWriter,
     ".xyz": XyzWriter,
     ".h5": ShardWriter,
@@ -219,7 +209,9 @@ def open_writer(out: str, *, resume_at: int = 0) -> Writer:
         InputError: As ``writer_class``, and where less is there than was committed.
     """
     kind = writer_class(out)
-    return kind(Path(out), resume_at=resume_at) if issubclass(kind, _FileWriter) else kind()
+    if issubclass(kind, TextWriter):
+        return kind(Path(out), resume_at=resume_at)
+    return kind(Path(out)) if issubclass(kind, _WholeWriter) else kind()
 
 
 def sdf_text(conformers: ConformerSet, provenance: Provenance) -> str:

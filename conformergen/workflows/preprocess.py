@@ -28,7 +28,7 @@ from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import Failure
 from conformergen.storage import exclusive_output, json_digest
-from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.pool import map_molecules
 
 #: Seconds of wall time for one molecule, seeds included.
 _TIMEOUT: Final = 900.0
@@ -112,7 +112,7 @@ def preprocess(
             continue
         entries, failures, dropped = [], [], Counter[str]()
         for (index, raw), result in zip(block, map_molecules(
-            work, (raw for _, raw in block), jobs=resolve_jobs(jobs), timeout=_TIMEOUT
+            work, (raw for _, raw in block), jobs=jobs, timeout=_TIMEOUT
         ), strict=True):  # fmt: skip
             progress(1)
             if isinstance(result, MoleculeError):

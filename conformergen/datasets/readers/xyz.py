@@ -14,7 +14,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
-from conformergen.chem import parse_smiles
+from conformergen.chem import parse_smiles, perceive
 from conformergen.datasets.readers.interface import RawEnsemble
 from conformergen.errors import InputError, MoleculeError
 from conformergen.units import HARTREE_TO_KCAL
@@ -80,7 +80,7 @@ def _ensemble(source: Path, smiles: str, frames: list[Frame], *, position: int) 
     if len(totals) == len(kept):
         energies = [(e - min(totals)) * HARTREE_TO_KCAL for e in totals]
     mols = [mol for mol, _ in kept]
-    text = smiles or Chem.MolToSmiles(Chem.RemoveHs(_with_stereo(mols[0])))
+    text = smiles or Chem.MolToSmiles(perceive(mols[0]))
     return RawEnsemble(smiles=text, name=name, conformers=mols, energies=energies, position=position)
 
 
@@ -91,12 +91,6 @@ def _title(comment: str) -> tuple[str, int | None]:
         return "", None
     begin = 1 if len(words) > 2 and words[0].replace(".", "", 1).isdigit() else 0
     return " ".join(words[begin:-1]), int(words[-1])
-
-
-def _with_stereo(mol: Chem.Mol) -> Chem.Mol:
-    copy = Chem.Mol(mol)
-    Chem.AssignStereochemistryFrom3D(copy)
-    return copy
 
 
 def _energy(comment: str) -> float | None:

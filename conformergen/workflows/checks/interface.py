@@ -9,7 +9,7 @@ import numpy as np
 
 from conformergen.errors import InputError, MoleculeError
 from conformergen.evaluation import ScoringTask, plain
-from conformergen.workflows.pool import map_molecules, resolve_jobs
+from conformergen.workflows.pool import map_molecules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,12 @@ class Check:
     """One kind of check.
 
     Attributes:
-        run: Looks at one molecule.
+        run: Looks at one molecule: ``run(task, settings)``.
         units: Of each numeric column.
         needs: Raises ``InputError`` where something is not installed.
     """
 
-    run: Callable[[ScoringTask, CheckSettings], Checked]
+    run: Callable[..., Checked]
     units: dict[str, str] = field(default_factory=dict)
     needs: Callable[[CheckSettings], None] = lambda settings: None
 
@@ -79,8 +79,8 @@ def run_check(
     asked = [task for task in tasks if task.samples]
     done: list[tuple[str, Checked]] = []
     failed: list[dict[str, str]] = []
-    work = partial(_run, run=check.run, settings=settings)
-    for task, result in zip(asked, map_molecules(work, asked, jobs=resolve_jobs(jobs), timeout=timeout), strict=True):
+    work = partial(check.run, settings=settings)
+    for task, result in zip(asked, map_molecules(work, asked, jobs=jobs, timeout=timeout), strict=True):
         progress(1)
         if isinstance(result, MoleculeError):
             failed.append({"name": task.name, "reason": result.reason, "message": str(result)})
@@ -97,12 +97,6 @@ def run_check(
             ],
         }
     )
-
-
-def _run(
-    task: ScoringTask, *, run: Callable[[ScoringTask, CheckSettings], Checked], settings: CheckSettings
-) -> Checked:
-    return run(task, settings)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from conformergen.records import Failure
 from conformergen.storage import commit_bytes, exclusive, fault_point, json_digest, sweep
 from conformergen.workflows.generate.settings import GenerateSettings, GenerateSummary
 from conformergen.workflows.generate.stream import generate_stream
-from conformergen.workflows.outputs import open_writer, writer_class
+from conformergen.workflows.outputs import TextWriter, open_writer, writer_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def _generate(
     journal = Path(f"{out}.progress")
     inputs = _Inputs(records)
     known = _read(journal, settings) if resume else None
-    if resume and not writer_class(out).resumable:
+    if resume and not issubclass(writer_class(out), TextWriter):
         raise InputError("--resume: only .sdf and .xyz outputs, also .gz, grow as they are made")
     if known is not None and inputs.skip(known.summary.requested) != known.inputs:
         raise InputError(f"{journal}: the run that is to be resumed had other inputs")
@@ -152,7 +152,7 @@ def _generate(
                 continue
             digest = inputs.digest(item.requested - summary.requested)
             summary = item
-            if writer.resumable:
+            if isinstance(writer, TextWriter):
                 done = _Progress(
                     settings=settings.digest(),
                     inputs=digest,
