@@ -19,7 +19,7 @@ from conformergen.diffusion import DiffusionSettings
 from conformergen.errors import DataError, InputError
 from conformergen.nn import Backbone, NetworkSettings, make_backbone
 from conformergen.nn.energy import EnergyNetwork
-from conformergen.storage import fault_point, sync_folder, temporary_name
+from conformergen.storage import fault_point, replace_folder, sync_folder, temporary_name
 from conformergen.training.loop import Trainer
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -179,11 +179,7 @@ def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
         fault_point("checkpoint.file")
     sync_folder(temporary)
     if folder.exists():
-        retired = temporary_name(folder.with_name(f"old-{folder.name}"))
-        os.replace(folder, retired)
-        fault_point("checkpoint.retired")
-        os.replace(temporary, folder)
-        shutil.rmtree(retired)
+        replace_folder(temporary, folder)
     else:
         os.replace(temporary, folder)
     fault_point("checkpoint.renamed")

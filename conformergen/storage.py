@@ -23,6 +23,8 @@ from conformergen.errors import LockedError
 #: ``CG_FAULT=NAME:N`` kills the process when it crosses the fault point NAME for the N-th time. For tests.
 FAULT_VARIABLE: Final = "CG_FAULT"
 _MARK: Final = ".tmp-"
+#: Begins the temporary name of a folder while a newer one takes its place.
+_REPLACED: Final = "replaced-"
 #: Lock of an output folder.
 LOCK: Final = ".lock"
 _crossed: dict[str, int] = {}
@@ -89,12 +91,24 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def replace_folder(temporary: Path, folder: Path) -> None:
+    """Rename a finished folder into the place of an older one; ``sweep`` brings that back after a kill in between."""
+    retired = temporary_name(folder.with_name(f"{_REPLACED}{folder.name}"))
+    os.replace(folder, retired)
+    fault_point("folder.retired")
+    os.replace(temporary, folder)
+    shutil.rmtree(retired)
+
+
 def sweep(folder: Path, *, prefix: str = "") -> None:
     """Remove temporaries, of names that begin with ``prefix``, of processes that are gone; under the output's lock."""
     for entry in folder.iterdir():
-        _, mark, pid = entry.name.rpartition(_MARK)
+        name, mark, pid = entry.name.rpartition(_MARK)
         if mark and entry.name.startswith(prefix) and pid.isdigit() and not _alive(int(pid)):
-            if entry.is_dir():
+            place = folder / name.removeprefix(_REPLACED)
+            if name.startswith(_REPLACED) and not place.exists():
+                os.replace(entry, place)
+            elif entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from conformergen.checkpoint import load_model
 from conformergen.datasets.shards import MANIFEST, read_folder, read_manifest, read_shard
 from conformergen.errors import DataError, InputError
+from conformergen.storage import sweep
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = ROOT / "data" / "reference-mini"
@@ -203,6 +205,25 @@ def test_temporaries_of_dead_runs_are_swept(run, tmp_path):
     names = {p.name for p in tmp_path.iterdir()}
     assert "shard-00000.h5.tmp-999999" not in names
     assert f"mine.tmp-{os.getpid()}" in names
+
+
+def test_folder_that_is_being_replaced_is_brought_back(tmp_path):
+    """A kill between the two renames of a checkpoint that takes the place of another loses neither."""
+    script = (
+        "import sys; from pathlib import Path; from conformergen.checkpoint import write_checkpoint\n"
+        "write_checkpoint(Path(sys.argv[1]) / 'best', {'w': sys.argv[2].encode()})\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run([*command, "first"], check=True)
+    killed = subprocess.run([*command, "second"], env={**os.environ, "CG_FAULT": "folder.retired"})
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "best").exists()
+    sweep(tmp_path)
+    assert (tmp_path / "best" / "w").read_bytes() == b"first"
+    subprocess.run([*command, "second"], check=True)
+    sweep(tmp_path)
+    assert (tmp_path / "best" / "w").read_bytes() == b"second"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
 
 
 # --- paths -------------------------------------------------------------------------------------------------
