@@ -77,7 +77,7 @@ def reference(
     format: Annotated[
         list[str] | None, typer.Option(help="Also write sdf or rdkit-folder (GEOM's layout), beside the shard.")
     ] = None,
-    lean: Annotated[bool, typer.Option("--lean", help="Half the search, 30 lowest conformers: training sets.")] = False,
+    lean: Annotated[bool, typer.Option("--lean", help="A part of the search, the lowest conformers: training sets.")] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
     shard: Shard = None,
     resume: Annotated[

@@ -9,7 +9,7 @@ follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d).
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from rdkit import Chem
@@ -99,20 +99,18 @@ class ReferenceSettings:
             raise InputError(f"reference: md_runs must lie between 0 and {len(_LADDER)}")
 
     @classmethod
-    def lean(cls, **changes: object) -> "ReferenceSettings":
-        """Training-set variant: half the starts, two short runs, no crossing, the 30 lowest conformers."""
-        small = cls(
-            starts_per_rotor=15,
-            min_starts=30,
-            max_starts=150,
-            md_runs=2,
-            md_ps=4.0,
-            max_crude=50,
-            max_final=30,
-            crossings=0,
-        )
-        return replace(small, **changes)  # type: ignore[arg-type]
+    def lean(cls, *, level: str = "gfn2-xtb", **changes: object) -> "ReferenceSettings":
+        """Training-set variant without crossing.
 
+        GFN2-xTB: half the starts, two short runs, the 30 lowest conformers. GFN-FF: a fifth of the starts, one short
+        run, the 50 lowest.
+        """
+        size: dict[str, Any] = {"starts_per_rotor": 15, "min_starts": 30, "max_starts": 150, "md_runs": 2}
+        kept = {"max_crude": 50, "max_final": 30}
+        if level == "gfn-ff":
+            size = {"starts_per_rotor": 6, "min_starts": 16, "max_starts": 40, "md_runs": 1}
+            kept = {"max_final": 50}
+        return cls(**{"level": level, "md_ps": 4.0, "crossings": 0, **size, **kept, **changes})
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceResult:
