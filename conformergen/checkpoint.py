@@ -209,6 +209,8 @@ def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: An
         "epoch": trainer.epoch,
         "cursor": trainer.cursor,
         "skipped": trainer.n_skipped,
+        "skipped_lately": trainer.skipped,
+        "caution": trainer.caution,
     }
     files = model_files(trainer.averaged, config, **extra, progress=progress)
     files[STATE] = save({k: v.detach().cpu().clone().contiguous() for k, v in state.items()})
@@ -243,6 +245,7 @@ def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str
     progress = settings["progress"]
     trainer.step, trainer.epoch, trainer.cursor = progress["step"], progress["epoch"], progress["cursor"]
     trainer.n_skipped = progress["skipped"]
+    trainer.skipped, trainer.caution = progress.get("skipped_lately", []), progress.get("caution", 1.0)
     return settings
 
 

@@ -31,6 +31,10 @@ class LockedError(Exception):
     """Another run works on the same output: one line, exit code 73."""
 
 
+class DivergedError(Exception):
+    """Training collapsed numerically, again after it went back to a good checkpoint: one line, exit code 70."""
+
+
 class MoleculeError(Exception):
     """One molecule cannot be processed; the run goes on.
 

@@ -25,6 +25,8 @@ FAULT_VARIABLE: Final = "CG_FAULT"
 _MARK: Final = ".tmp-"
 #: Begins the temporary name of a folder while a newer one takes its place.
 _REPLACED: Final = "replaced-"
+#: Ends the name of a lock on one file of a folder that several runs share.
+CLAIM: Final = ".claim"
 #: Lock of an output folder.
 LOCK: Final = ".lock"
 _crossed: dict[str, int] = {}
@@ -101,8 +103,14 @@ def replace_folder(temporary: Path, folder: Path) -> None:
 
 
 def sweep(folder: Path, *, prefix: str = "") -> None:
-    """Remove temporaries, of names that begin with ``prefix``, of processes that are gone; under the output's lock."""
+    """Remove temporaries and claims, of names that begin with ``prefix``, of processes that are gone.
+
+    Under the lock of the output: nobody else holds a claim then.
+    """
     for entry in folder.iterdir():
+        if entry.name.startswith(prefix) and entry.name.endswith(CLAIM):
+            entry.unlink(missing_ok=True)
+            continue
         name, mark, pid = entry.name.rpartition(_MARK)
         if mark and entry.name.startswith(prefix) and pid.isdigit() and not _alive(int(pid)):
             place = folder / name.removeprefix(_REPLACED)
@@ -125,27 +133,101 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
+def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while working on an output; it is gone with the process, however that ends.
+
+    Args:
+        lock: The file.
+        wait: Until it is free.
 
     Raises:
         LockedError: When another process holds it, with what that process is.
     """
-    descriptor = _acquire(lock)
+    descriptor = _acquire(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
-        os.ftruncate(descriptor, 0)
-        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.write(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": began}).encode())
+        _sign(descriptor)
         yield
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
+@contextmanager
+def shared(lock: Path) -> Iterator[Callable[[], bool]]:
+    """Hold a lock file together with other runs that do the same.
+
+    Yields a function that tries to make the lock this run's alone, and says whether it is: of several runs that end,
+    the last one gets it. Asked once; a run that did not get it holds nothing any more.
+
+    Raises:
+        LockedError: When another process holds it alone.
+    """
+    descriptor = _acquire(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    alone = False
+
+    def take() -> bool:
+        nonlocal alone
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        alone = True
+        _sign(descriptor)
+        return True
+
+    try:
+        yield take
+    finally:
+        if alone:
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def output_folder(out: Path, *, join: bool = False) -> Iterator[Callable[[], bool]]:
+    """Own a folder, or with ``join`` share it; yields what tells whether this run is alone, once its units are done.
+
+    Whoever is alone has removed the temporaries of dead runs.
+
+    Raises:
+        LockedError: When another run works on ``out`` and does not share it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if join:
+        with shared(out / LOCK) as take:
+
+            def alone() -> bool:
+                if mine := take():
+                    sweep(out)
+                return mine
+
+            yield alone
+    else:
+        with exclusive(out / LOCK):
+            sweep(out)
+            yield lambda: True
+
+
+@contextmanager
+def claimed(unit: Path) -> Iterator[bool]:
+    """Claim a unit of work that is committed as ``unit``; false where another run is at it."""
+    claim = unit.with_name(unit.name + CLAIM)
+    try:
+        descriptor = _acquire(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except LockedError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        claim.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def exclusive_output(
     function: Callable[Concatenate[First, Path, Parameters], Result],
 ) -> Callable[Concatenate[First, Path, Parameters], Result]:
-    """Let ``function(first, out, ...)`` own the folder ``out`` while it runs, without the temporaries of dead runs.
+    """Let ``function(first, out, ...)`` own the folder ``out`` while it runs.
 
     Under torchrun the first process holds the folder for all.
     """
@@ -154,21 +236,26 @@ def exclusive_output(
     def owning(first: First, out: Path, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         if int(os.environ.get("RANK", "0")):
             return function(first, out, *args, **kwargs)
-        out.mkdir(parents=True, exist_ok=True)
-        with exclusive(out / LOCK):
-            sweep(out)
+        with output_folder(out):
             return function(first, out, *args, **kwargs)
 
     return owning
 
 
-def _acquire(lock: Path) -> int:
+def _sign(descriptor: int) -> None:
+    """Write into a lock file who holds it."""
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": began}).encode(), 0)
+
+
+def _acquire(lock: Path, kind: int) -> int:
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind)
         except OSError:
-            owner = os.read(descriptor, 500).decode(errors="replace").strip()
+            owner = os.read(descriptor, 500).decode(errors="replace").strip() or "that shares it with others"
             os.close(descriptor)
             raise LockedError(f"{lock} is held by another run {owner}") from None
         # The file may have been removed by its last owner between opening and locking it.

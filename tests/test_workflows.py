@@ -22,7 +22,7 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config, parse_override
 from conformergen.datasets.inputs import InputRecord
 from conformergen.diffusion import PATHS, PRIORS
-from conformergen.errors import DataError, InputError, MoleculeError
+from conformergen.errors import DataError, DivergedError, InputError, MoleculeError
 from conformergen.evaluation import METRICS
 from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
@@ -141,6 +141,47 @@ def test_damaged_checkpoint_is_skipped_with_a_warning(shard_folder, tiny_config,
     other = load_config("tiny", None, ["training.steps=99"])
     with pytest.raises(DataError, match="other settings"):
         train([shard_folder], out, other, device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_training_goes_back_once_after_a_collapse(shard_folder, tmp_path, monkeypatch, times):
+    """F20: non-finite losses from one step on; a checkpoint is never overwritten by what they leave."""
+    from conformergen.training.loop import Trainer
+
+    size = ["steps=24", "warmup=2", "validate_every=12", "checkpoint_every=4", "log_every=1", "pair_budget=4000"]
+    config = load_config("tiny", None, [f"training.{s}" for s in size])
+    sound, seen = Trainer.loss, []
+
+    def loss(self, network, noised):
+        values = sound(self, network, noised)
+        if network.training and self.step >= 10 and len(seen) < 6 * times:
+            seen.append(self.step)
+            return values * float("nan")
+        return values
+
+    monkeypatch.setattr(Trainer, "loss", loss)
+    warnings = []
+    if times == 1:
+        assert train([shard_folder], tmp_path, config, device="cpu", warn=warnings.append).finished
+        assert seen == [10, 11, 12, 13, 14, 15]
+        assert "step 12 at half the learning rate" in warnings[0]
+    else:
+        with pytest.raises(DivergedError, match="training molecules"):
+            train([shard_folder], tmp_path, config, device="cpu", warn=warnings.append)
+    with (tmp_path / METRICS_FILE).open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps))
+    for folder in tmp_path.glob("ckpt-*"):
+        assert all(torch.isfinite(v).all() for v in load_file(folder / "model.safetensors").values())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(shard_folder, tiny_config, tmp_path, monkeypatch):
+    from conformergen.training.loop import Trainer
+
+    monkeypatch.setattr(Trainer, "is_finite", lambda self: False)
+    with pytest.raises(DivergedError, match="step 4"):
+        train([shard_folder], tmp_path, tiny_config, device="cpu")
+    assert not list(tmp_path.glob("ckpt-*"))
 
 
 def test_exact_export_is_the_model_at_beta_zero(tiny_run, tmp_path, ensembles):

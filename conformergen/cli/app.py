@@ -14,11 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from conformergen import __version__
-from conformergen.errors import DataError, InputError, LockedError
+from conformergen.errors import DataError, DivergedError, InputError, LockedError
 
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DATA: Final = 65
+EXIT_COLLAPSED: Final = 70
 EXIT_LOCKED: Final = 73
 EXIT_IO: Final = 74
 EXIT_INTERRUPTED: Final = 130
@@ -43,6 +44,18 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
+#: Exit code of each way to end early, and what is said where the exception says nothing.
+_ENDINGS: Final[dict[type[BaseException], tuple[int, str]]] = {
+    InputError: (EXIT_USAGE, ""),
+    DataError: (EXIT_DATA, ""),
+    DivergedError: (EXIT_COLLAPSED, ""),
+    LockedError: (EXIT_LOCKED, ""),
+    MemoryError: (EXIT_IO, "out of memory"),
+    KeyboardInterrupt: (EXIT_INTERRUPTED, "interrupted"),
+    Terminated: (EXIT_TERMINATED, "terminated"),
+}
+
+
 class _ExitCodes(TyperGroup):
     """Turn known errors into one line and the right exit code; a bug keeps its traceback."""
 
@@ -53,22 +66,15 @@ class _ExitCodes(TyperGroup):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            code, message = EXIT_USAGE, str(error)
-        except DataError as error:
-            code, message = EXIT_DATA, str(error)
-        except LockedError as error:
-            code, message = EXIT_LOCKED, str(error)
-        except Terminated:
-            code, message = EXIT_TERMINATED, "terminated"
         except BrokenPipeError:
             raise typer.Exit(EXIT_IO) from None
-        except KeyboardInterrupt:
-            code, message = EXIT_INTERRUPTED, "interrupted"
         except OSError as error:
             if error.errno not in _IO_ERRORS:
                 raise
             code, message = EXIT_IO, str(error)
+        except tuple(_ENDINGS) as error:
+            code, word = next(ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))
+            message = word or str(error)
         say(f"error: {message}")
         raise typer.Exit(code)
 

@@ -9,6 +9,9 @@ from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progr
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")]
 
+Join = Annotated[bool, typer.Option("--join", help="Share the output with other runs that join; the last one packs.")]
+_OTHERS = "done; other runs that joined are still at work, and the last one completes the output"
+
 
 @app.command()
 def preprocess(
@@ -30,6 +33,7 @@ def preprocess(
     ] = None,
     seed: Seed = 0,
     jobs: Jobs = 1,
+    join: Join = False,
     dry_run: DryRun = False,
 ) -> None:
     """Clean datasets and write HDF5 shards; the same command resumes an interrupted run."""
@@ -50,7 +54,10 @@ def preprocess(
         say_json(check_sources(sources, settings))
         return
     with progress("molecules", None) as advance:
-        summary = run(sources, out, settings, jobs=jobs, progress=advance)
+        summary = run(sources, out, settings, jobs=jobs, join=join, progress=advance)
+    if summary is None:
+        say(_OTHERS)
+        return
     for failure in summary.failures:
         say(f"{failure.name or failure.input}: {failure.reason}: {failure.message}")
     say_json(
@@ -77,7 +84,9 @@ def reference(
     format: Annotated[
         list[str] | None, typer.Option(help="Also write sdf or rdkit-folder (GEOM's layout), beside the shard.")
     ] = None,
-    lean: Annotated[bool, typer.Option("--lean", help="A part of the search, the lowest conformers: training sets.")] = False,
+    lean: Annotated[
+        bool, typer.Option("--lean", help="A part of the search, the lowest conformers: training sets.")
+    ] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
     shard: Shard = None,
     resume: Annotated[
@@ -85,6 +94,7 @@ def reference(
     ] = False,
     seed: Seed = 0,
     jobs: Jobs = 1,
+    join: Join = False,
     dry_run: DryRun = False,
 ) -> None:
     """Make complete GFN2-xTB ensembles; the same command, with or without --resume, goes on where it stopped."""
@@ -109,9 +119,13 @@ def reference(
             split=split,
             formats=tuple(format or ()),
             jobs=jobs,
+            join=join,
             on_failure=lambda f: say(f"{f.name}: {f.reason}: {f.message}"),
             progress=advance,
         )
+    if summary is None:
+        say(_OTHERS)
+        return
     say_json(
         {
             "requested": summary.requested,

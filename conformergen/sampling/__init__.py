@@ -6,6 +6,7 @@ from conformergen.sampling.queue import (
     equivariance_error,
     plan_batches,
     sample_batch,
+    sample_in_memory,
 )
 from conformergen.sampling.samplers import SAMPLERS, Sampler
 
@@ -17,4 +18,5 @@ __all__ = [
     "equivariance_error",
     "plan_batches",
     "sample_batch",
+    "sample_in_memory",
 ]

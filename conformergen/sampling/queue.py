@@ -115,6 +115,32 @@ def sample_batch(
     return [result[i, : job.molecule.graph.n_atoms].copy() for i, job in enumerate(jobs)]
 
 
+def sample_in_memory(
+    network: Network,
+    diffusion: DiffusionSettings,
+    jobs: Sequence[SamplingJob],
+    settings: SamplingSettings,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> list[Float32[np.ndarray, "_ 3"] | None]:
+    """``sample_batch``, halving the batch where memory runs out; None for a job that does not fit alone."""
+    try:
+        return [*sample_batch(network, diffusion, jobs, settings, seed=seed, device=device)]
+    except (MemoryError, RuntimeError) as error:
+        # torch names the device's allocator in a RuntimeError; for CUDA it has a class of its own.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+    if len(jobs) == 1:
+        return [None]
+    middle = len(jobs) // 2
+    return [
+        positions
+        for half in (jobs[:middle], jobs[middle:])
+        for positions in sample_in_memory(network, diffusion, half, settings, seed=seed, device=device)
+    ]
+
+
 def equivariance_error(
     network: Network,
     diffusion: DiffusionSettings,

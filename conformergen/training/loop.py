@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -18,11 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from conformergen.datasets.loader import PlannedBatch, TrainingBatch, TrainingSet
 from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, centre, denoise
-from conformergen.errors import InputError
+from conformergen.errors import DivergedError, InputError
 from conformergen.geometry.rotations import haar_rotations
 from conformergen.nn import RELAXATION_MODES, Backbone, make_backbone
 from conformergen.nn.relaxation import StepTerms, collect_sums
 from conformergen.records.batch import GraphBatch
+
+#: More skipped steps than this within so many steps are a collapse.
+_SKIPPED: Final = (5, 100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,9 @@ class Trainer:
         self.n_ranks = torch.distributed.get_world_size() if distributed else 1
         self.step, self.epoch, self.cursor = 0, 0, 0
         self.n_skipped = 0
+        #: Steps among the newest hundred that were skipped, and the factor on the learning rate after a collapse.
+        self.skipped: list[int] = []
+        self.caution = 1.0
 
     def rng(self, purpose: str) -> torch.Generator:
         """Generator of one step and purpose."""
@@ -159,12 +166,13 @@ class Trainer:
         return bool(vote)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to 0."""
+        """Linear warm-up, then a cosine to 0; halved after a collapse."""
         s = self.settings
+        rate = s.learning_rate * self.caution
         if self.step < s.warmup:
-            return s.learning_rate * (self.step + 1) / s.warmup
+            return rate * (self.step + 1) / s.warmup
         progress = (self.step - s.warmup) / max(1, s.steps - s.warmup)
-        return 0.5 * s.learning_rate * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return 0.5 * rate * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
     @property
     def averaged(self) -> Backbone:
@@ -177,6 +185,9 @@ class Trainer:
         """One optimiser step; returns the loss and the gradient norm as tensors on the device.
 
         A step takes ``accumulate`` batches for each process; every process knows all of them and collates its own.
+
+        Raises:
+            DivergedError: When more than five of the newest hundred steps had a non-finite gradient.
         """
         self.network.train()
         rate = self.learning_rate()
@@ -207,9 +218,24 @@ class Trainer:
             for ours, averaged in zip(self.branches, self.averaged.branches(), strict=True):
                 averaged.beta.data.copy_(ours.beta)  # a level is a setting of the network, not a weight to average
         else:
-            self.n_skipped += 1
+            self._skip(planned)
         self.step += 1
         return total, norm
+
+    def _skip(self, planned: list[PlannedBatch]) -> None:
+        most, span = _SKIPPED
+        self.n_skipped += 1
+        self.skipped = [*(s for s in self.skipped if s > self.step - span), self.step]
+        if len(self.skipped) > most:
+            molecules = sorted({molecule for _, _, examples in planned for molecule, _ in examples})
+            raise DivergedError(
+                f"training collapsed: steps {self.skipped} had a non-finite gradient; the last one saw the "
+                f"training molecules {molecules}"
+            )
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number: only such a state is worth keeping."""
+        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
 
     def _terms(self, noised: NoisedBatch, rng: torch.Generator, n_graphs: int) -> StepTerms:
         def rotated() -> Tensor:
@@ -301,7 +327,7 @@ def train_loop(
     save: Callable[[Trainer, float | None], None] = lambda trainer, val_loss: None,
     symmetry: Callable[[Backbone, torch.device], float] | None = None,
     deadline: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    request: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Train to the last step, the deadline (``time.monotonic``) or a request to stop; then save.
 
@@ -313,7 +339,10 @@ def train_loop(
         save: Commits a checkpoint; its second argument is the newest validation loss.
         symmetry: Equivariance error of the whole sampler with a network, Å; asked at each validation.
         deadline: Stop when the monotonic clock passes it.
-        stop: Checked after each step.
+        request: Asked after each step; ``stop``, ``checkpoint`` (and go on), or None.
+
+    Raises:
+        DivergedError: As ``Trainer.train_step``, or for weights that are no numbers where they should be saved.
     """
     settings = trainer.settings
     batches = data.stream(settings.seed, trainer.epoch, trainer.cursor)
@@ -345,8 +374,11 @@ def train_loop(
                 )
             )
             loss_sum, count = torch.zeros((), device=trainer.device), 0
-        stopping = last or trainer.agree(stop() or (deadline is not None and time.monotonic() > deadline))
-        if stopping or trainer.step % settings.checkpoint_every == 0:
+        wish = request()
+        stopping = last or trainer.agree(wish == "stop" or (deadline is not None and time.monotonic() > deadline))
+        if stopping or wish == "checkpoint" or trainer.step % settings.checkpoint_every == 0:
+            if not trainer.is_finite():
+                raise DivergedError(f"training collapsed: weights that are no numbers at step {trainer.step}")
             save(trainer, val_loss)
         if stopping:
             break

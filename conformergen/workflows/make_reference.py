@@ -19,7 +19,7 @@ from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import ConformerSet, Failure
 from conformergen.refinement.engines import choose_engine
-from conformergen.storage import committed, exclusive_output, json_digest, sweep
+from conformergen.storage import claimed, committed, json_digest, output_folder, sweep
 from conformergen.workflows.geom_folder import GeomFolderWriter
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.outputs import Provenance, SdfWriter, Writer
@@ -56,15 +56,18 @@ class ReferenceTask:
         return Path(self.folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
 
-def run_task(task: ReferenceTask) -> Path:
-    """Make one ensemble and commit its file, unless it is there already.
+def run_task(task: ReferenceTask) -> Path | None:
+    """Make one ensemble and commit its file, unless it is there already; None where another run is at it.
 
     Raises:
         MoleculeError: As ``choose_isomer`` and ``reference_ensemble``.
     """
-    if not task.path.exists():
-        molecule = choose_isomer(task.record.smiles, task.record.name, seed=task.seed)
-        _commit(task, reference_ensemble(molecule, task.settings, seed=task.seed))
+    with claimed(task.path) as mine:
+        if not task.path.exists():
+            if not mine:
+                return None
+            molecule = choose_isomer(task.record.smiles, task.record.name, seed=task.seed)
+            _commit(task, reference_ensemble(molecule, task.settings, seed=task.seed))
     return task.path
 
 
@@ -127,7 +130,6 @@ def _export(out: Path, name: str, entries: list[ShardEntry], settings: Reference
         raise
 
 
-@exclusive_output
 def make_reference(  # noqa: PLR0913  one argument for each option of the command
     records: list[InputRecord],
     out: Path,
@@ -137,9 +139,10 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
     split: str = "train",
     formats: tuple[str, ...] = (),
     jobs: int = 1,
+    join: bool = False,
     on_failure: Callable[[Failure], None] = lambda failure: None,
     progress: Callable[[int], None] = lambda n: None,
-) -> PreprocessSummary:
+) -> PreprocessSummary | None:
     """Make ensembles and pack them into one shard with seed conformers, ready for ``train``.
 
     A run that is stopped goes on where it was: finished molecules are files in ``out/units``.
@@ -152,33 +155,65 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
         split: Name of a splitter, or a split file.
         formats: Entries of ``FORMATS``, written beside the shard.
         jobs: Worker processes; 0 for all cores.
+        join: Share ``out`` with other runs that join, each making what no other is at; the last to end packs.
         on_failure: Receives each failed species.
         progress: Called with 1 for each species.
 
+    Returns:
+        Counts; None where other runs are still at work, and one of them will pack.
+
     Raises:
         InputError: Where no engine is installed, or for an unusable split or format.
-        LockedError: When another run works on ``out``.
+        LockedError: When another run works on ``out``, or, with ``join``, one that does not share it.
     """
     settings = replace(settings, engine=choose_engine(settings.engine))
     if settings.level == "gfn-ff" and settings.engine != "xtb":
         raise InputError("--level gfn-ff needs the xtb program")
     if unknown := set(formats) - set(FORMATS):
         raise InputError(f"--format {', '.join(unknown)} is not one of {', '.join(FORMATS)}")
-    splitter = make_splitter(split)
-    units = out / UNITS
-    units.mkdir(parents=True, exist_ok=True)
-    sweep(units)
-    tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
-    failures, finished = [], []
-    for task, result in zip(tasks, map_molecules(run_task, tasks, jobs=jobs, timeout=_TIMEOUT), strict=True):
-        progress(1)
-        if isinstance(result, MoleculeError):
-            failure = Failure.of(result, index=task.record.index, text=task.record.smiles, name=task.record.name)
-            failures.append(failure)
-            on_failure(failure)
-        else:
-            finished.append((task.record, result))
-    pairing = SeedSettings()
+    make_splitter(split)
+    with output_folder(out, join=join) as alone:
+        units = out / UNITS
+        units.mkdir(parents=True, exist_ok=True)
+        tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
+        results: list[Path | MoleculeError | None] = []
+        for task, result in zip(tasks, map_molecules(run_task, tasks, jobs=jobs, timeout=_TIMEOUT), strict=True):
+            progress(1)
+            results.append(result)
+            if isinstance(result, MoleculeError):
+                on_failure(_failure(task, result))
+        if not alone():
+            return None
+        sweep(units)
+        # What another run was at is done by now, or that run is gone.
+        left = [i for i, result in enumerate(results) if result is None]
+        again = map_molecules(run_task, [tasks[i] for i in left], jobs=jobs, timeout=_TIMEOUT)
+        for i, result in zip(left, again, strict=True):
+            results[i] = result
+            if isinstance(result, MoleculeError):
+                on_failure(_failure(tasks[i], result))
+        return _pack(tasks, results, out, settings=settings, seed=seed, split=split, formats=formats, jobs=jobs)
+
+
+def _failure(task: ReferenceTask, error: MoleculeError) -> Failure:
+    return Failure.of(error, index=task.record.index, text=task.record.smiles, name=task.record.name)
+
+
+def _pack(
+    tasks: list[ReferenceTask],
+    results: list[Path | MoleculeError | None],
+    out: Path,
+    *,
+    settings: ReferenceSettings,
+    seed: int,
+    split: str,
+    formats: tuple[str, ...],
+    jobs: int,
+) -> PreprocessSummary:
+    """Shard, other formats, manifest and books of finished units."""
+    splitter, pairing = make_splitter(split), SeedSettings()
+    failures = [_failure(t, r) for t, r in zip(tasks, results, strict=True) if isinstance(r, MoleculeError)]
+    finished = [(t.record, r) for t, r in zip(tasks, results, strict=True) if isinstance(r, Path)]
     entries, books = [], []
     packed = map_molecules(partial(_finish, seeds=pairing, seed=seed), [path for _, path in finished], jobs=jobs)
     for (record, _), item in zip(finished, packed, strict=True):
@@ -192,7 +227,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
         line = write_shard(out / "shard-00000.h5", entries)
     for name in formats:
         _export(out, name, entries, settings, seed)
-    line |= {"requested": len(records), "dropped": {}, "failures": [asdict(f) for f in failures]}
+    line |= {"requested": len(tasks), "dropped": {}, "failures": [asdict(f) for f in failures]}
     configuration = {"reference": asdict(settings), "seed": seed, "split": split, "seeds": asdict(pairing)}
     digest = json_digest(configuration)
     write_manifest(out, configuration, digest, {line["name"]: line})

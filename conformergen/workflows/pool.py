@@ -1,10 +1,15 @@
-"""Worker processes for per-molecule work: results in input order, one bad molecule costs only itself."""
+"""Worker processes for per-molecule work: results in input order, one bad molecule costs only itself.
+
+A worker that dies is replaced, and its item tried once more: an innocent one, whose worker fell to something else, is
+not lost. A worker that hangs is killed at the item's time limit.
+"""
 
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -65,22 +70,28 @@ class Workers:
         """
         if self.jobs == 1:
             for item in items:
-                try:
-                    yield function(item)
-                except MoleculeError as error:
-                    yield error
+                yield _outcome(partial(function, item), timeout)
             return
         if self._pool is None:
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
                 os.environ.setdefault(name, "1")
             self._pool = ProcessPool(max_workers=self.jobs, context=multiprocessing.get_context("spawn"))
-        pending: deque[Any] = deque()
+        schedule = partial(self._pool.schedule, function, timeout=timeout)
+        pending: deque[tuple[Any, Item]] = deque()
+
+        def oldest() -> Any:
+            future, item = pending.popleft()
+            try:
+                return _outcome(future.result, timeout)
+            except ProcessExpired:
+                return _outcome(lambda: _last(schedule(args=(item,))), timeout)
+
         for item in items:
-            pending.append(self._pool.schedule(function, args=(item,), timeout=timeout))
+            pending.append((schedule(args=(item,)), item))
             if len(pending) >= (ahead or 4 * self.jobs):
-                yield _result(pending.popleft(), timeout)
+                yield oldest()
         while pending:
-            yield _result(pending.popleft(), timeout)
+            yield oldest()
 
 
 def map_molecules(
@@ -91,12 +102,19 @@ def map_molecules(
         yield from workers.map(function, items, timeout=timeout)
 
 
-def _result(future: Any, timeout: float | None) -> Any:
+def _outcome(work: Callable[[], Any], timeout: float | None) -> Any:
     try:
-        return future.result()
+        return work()
     except MoleculeError as error:
         return error
     except FutureTimeoutError:
         return MoleculeError("timeout", f"stopped after {timeout:.0f} s")
+    except MemoryError:
+        return MoleculeError("oom", "out of memory")
+
+
+def _last(future: Any) -> Any:
+    try:
+        return future.result()
     except ProcessExpired as error:
-        return MoleculeError("crash", f"the worker process died ({error})")
+        raise MoleculeError("crash", f"the worker process died twice ({error})") from error

@@ -27,7 +27,7 @@ from conformergen.datasets.shards import (
 from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import Failure
-from conformergen.storage import exclusive_output, json_digest
+from conformergen.storage import CLAIM, claimed, exclusive, json_digest, output_folder
 from conformergen.workflows.pool import map_molecules
 
 #: Seconds of wall time for one molecule, seeds included.
@@ -79,40 +79,84 @@ class PreprocessSummary:
     excluded: int = 0
 
 
-@exclusive_output
 def preprocess(
     sources: list[Path],
     out: Path,
     settings: PreprocessSettings,
     *,
     jobs: int = 1,
+    join: bool = False,
     progress: Callable[[int], None] = lambda n: None,
-) -> PreprocessSummary:
+) -> PreprocessSummary | None:
     """Read, clean, pair with seeds and write shards.
+
+    Args:
+        sources: Files or folders.
+        out: Folder of shards and manifest.
+        settings: What the shards hold.
+        jobs: Worker processes; 0 for all cores.
+        join: Share ``out`` with other runs that join, each making the shards that no other is at.
+        progress: Called with the molecules that are done.
+
+    Returns:
+        Counts; None where other runs are still at work.
 
     Raises:
         InputError: For unreadable sources, or an output folder of other settings.
-        LockedError: When another run works on ``out``.
+        LockedError: When another run works on ``out``, or, with ``join``, one that does not share it.
     """
     formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
-    split = make_splitter(settings.split)
-    configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
-    digest = json_digest(configuration)
-    units = _finished_units(out, digest)
-    work = partial(_prepare_one, settings=settings)
-    filtered = _Excluding(settings)
-    stream = enumerate(filtered(_read_all(sources, formats)))
-    for unit in itertools.count():
-        block = list(itertools.islice(stream, settings.molecules_per_shard))
-        if not block:
-            break
-        name = f"shard-{unit:05d}.h5"
-        if name in units:
-            progress(len(block))
-            continue
+    work = _Units(sources, formats, out, settings, jobs=jobs)
+    with output_folder(out, join=join) as alone:
+        work(progress)
+        if not alone():
+            return None
+        if work.left:  # of runs that joined and are gone
+            work(lambda n: None)
+        units = _listed_units(out, work.digest)
+        write_manifest(out, work.configuration, work.digest, units)
+        return replace(summarise_units(units), excluded=work.excluded)
+
+
+class _Units:
+    """The shards of a run: each is made unless the manifest has it or another run is at it."""
+
+    def __init__(
+        self, sources: list[Path], formats: list[str], out: Path, settings: PreprocessSettings, *, jobs: int
+    ) -> None:
+        self.sources, self.formats, self.out, self.settings, self.jobs = sources, formats, out, settings, jobs
+        self.split = make_splitter(settings.split)
+        self.configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
+        self.digest = json_digest(self.configuration)
+        self.excluded = self.left = 0
+
+    def __call__(self, progress: Callable[[int], None]) -> None:
+        """Go through the sources once; ``left`` then counts the units that another run was at."""
+        known = _listed_units(self.out, self.digest)
+        finished = {name for name, line in known.items() if _is_whole(self.out, line)}
+        self.left = 0
+        filtered = _Excluding(self.settings)
+        stream = enumerate(filtered(_read_all(self.sources, self.formats)))
+        for unit in itertools.count():
+            block = list(itertools.islice(stream, self.settings.molecules_per_shard))
+            if not block:
+                break
+            name = f"shard-{unit:05d}.h5"
+            if name in finished:
+                progress(len(block))
+                continue
+            with claimed(self.out / name) as mine:
+                if not mine:
+                    self.left += 1
+                elif _listed_units(self.out, self.digest).get(name) == known.get(name):
+                    self._record(name, self._make(name, block, progress))
+        self.excluded = filtered.count
+
+    def _make(self, name: str, block: list[tuple[int, RawEnsemble]], progress: Callable[[int], None]) -> dict[str, Any]:
         entries, failures, dropped = [], [], Counter[str]()
+        work = partial(_prepare_one, settings=self.settings)
         for (index, raw), result in zip(block, map_molecules(
-            work, (raw for _, raw in block), jobs=jobs, timeout=_TIMEOUT
+            work, (raw for _, raw in block), jobs=self.jobs, timeout=_TIMEOUT
         ), strict=True):  # fmt: skip
             progress(1)
             if isinstance(result, MoleculeError):
@@ -120,18 +164,22 @@ def preprocess(
                 continue
             dropped.update(result.dropped)
             molecule = result.conformers.molecule
-            entries.append(ShardEntry(conformers=result.conformers, split=split(molecule, raw.position)))
+            entries.append(ShardEntry(conformers=result.conformers, split=self.split(molecule, raw.position)))
         line: dict[str, Any] = {"name": name, "molecules": 0, "conformers": 0}
         if entries:
-            line = write_shard(out / name, entries, attributes={"configuration": digest, "rdkit": rdkit.__version__})
-        units[name] = line | {
+            attributes = {"configuration": self.digest, "rdkit": rdkit.__version__}
+            line = write_shard(self.out / name, entries, attributes=attributes)
+        return line | {
             "requested": len(block),
             "dropped": dict(dropped),
             "failures": [asdict(f) for f in failures],
         }
-        write_manifest(out, configuration, digest, units)
-    write_manifest(out, configuration, digest, units)
-    return replace(summarise_units(units), excluded=filtered.count)
+
+    def _record(self, name: str, line: dict[str, Any]) -> None:
+        """Enter a finished unit into the manifest, which runs that joined write in turns."""
+        with exclusive(self.out / (MANIFEST + CLAIM), wait=True):
+            units = _listed_units(self.out, self.digest) | {name: line}
+            write_manifest(self.out, self.configuration, self.digest, dict(sorted(units.items())))
 
 
 def _read_all(sources: list[Path], formats: list[str]) -> Iterator[RawEnsemble]:
@@ -173,17 +221,20 @@ def _prepare_one(raw: RawEnsemble, settings: PreprocessSettings) -> Prepared:
     return Prepared(conformers=seeded, dropped=prepared.dropped)
 
 
-def _finished_units(out: Path, digest: str) -> dict[str, dict[str, Any]]:
+def _listed_units(out: Path, digest: str) -> dict[str, dict[str, Any]]:
+    """Lines of the manifest, by the name of their shard."""
     if not (out / MANIFEST).is_file():
         return {}
     manifest = read_manifest(out)
     if manifest.get("configuration_sha256") != digest:
         raise InputError(f"{out} holds shards of other sources or settings: choose another folder")
-    lines = [*manifest["shards"], *manifest["empty_units"]]
-    good = [s for s in lines if "sha256" not in s or (
-        (out / s["name"]).is_file() and file_digest(out / s["name"]) == s["sha256"]
-    )]  # fmt: skip
-    return {s["name"]: s for s in good}
+    return {line["name"]: line for line in [*manifest["shards"], *manifest["empty_units"]]}
+
+
+def _is_whole(out: Path, line: dict[str, Any]) -> bool:
+    """Whether the shard of a line is there as it was written; an empty unit has none."""
+    path = out / line["name"]
+    return "sha256" not in line or (path.is_file() and file_digest(path) == line["sha256"])
 
 
 def write_manifest(out: Path, configuration: dict[str, Any], digest: str, units: dict[str, dict[str, Any]]) -> None:

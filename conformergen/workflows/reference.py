@@ -8,7 +8,7 @@ follow CREST (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d).
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -99,18 +99,19 @@ class ReferenceSettings:
             raise InputError(f"reference: md_runs must lie between 0 and {len(_LADDER)}")
 
     @classmethod
-    def lean(cls, *, level: str = "gfn2-xtb", **changes: object) -> "ReferenceSettings":
+    def lean(cls, *, level: str = "gfn2-xtb", **changes: Any) -> "ReferenceSettings":
         """Training-set variant without crossing.
 
         GFN2-xTB: half the starts, two short runs, the 30 lowest conformers. GFN-FF: a fifth of the starts, one short
         run, the 50 lowest.
         """
         size: dict[str, Any] = {"starts_per_rotor": 15, "min_starts": 30, "max_starts": 150, "md_runs": 2}
-        kept = {"max_crude": 50, "max_final": 30}
+        kept: dict[str, Any] = {"max_crude": 50, "max_final": 30}
         if level == "gfn-ff":
             size = {"starts_per_rotor": 6, "min_starts": 16, "max_starts": 40, "md_runs": 1}
             kept = {"max_final": 50}
         return cls(**{"level": level, "md_ps": 4.0, "crossings": 0, **size, **kept, **changes})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceResult:

@@ -5,8 +5,7 @@ import importlib.util
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from conformergen.checkpoint import find_checkpoints, load_model, load_training,
 from conformergen.config import RunConfig, to_json
 from conformergen.datasets.loader import TrainingSet
 from conformergen.datasets.shards import read_folder, read_manifest
-from conformergen.errors import DataError, InputError
+from conformergen.errors import DataError, DivergedError, InputError
 from conformergen.nn import Backbone, make_backbone
 from conformergen.nn.relaxation import CLOSED_BETA
 from conformergen.records import ConformerSet
@@ -101,6 +100,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     Raises:
         InputError: For an unusable folder or data.
         DataError: For damaged shards or checkpoints.
+        DivergedError: When it collapses numerically again after going back to a checkpoint at half the learning rate.
         LockedError: When another run works on ``out``.
     """
     limit_threads()
@@ -108,7 +108,62 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     if checkpoints and not resume:
         raise InputError(f"{out} holds a run already: continue it with --resume or choose another folder")
     settings = config.training
-    sets, held_out = load_sets(data, "train"), load_sets(data, "val")
+    held_out = load_sets(data, "val")
+    training, validation, extra = _training_sets(data, held_out, config)
+    torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
+    network = make_backbone(config.network)
+    if init is not None:
+        _initialise(network, init)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    with process_group(resolve_device(device)) as target, _Signals() as signals:
+        trainer = Trainer(network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target)
+        best = _resume(checkpoints, trainer, config, warn) if resume else None
+        if trainer.rank:  # the first process alone validates and writes
+
+            def work() -> None:
+                train_loop(trainer, training, None, deadline=deadline, request=signals.request)
+
+            _twice(work, trainer, out, config, warn)
+            return _summary(trainer, None)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(to_json(config) + "\n")
+        records = _Records(out, config, extra, best=best, examples=_sampling_examples(held_out), warn=warn)
+
+        def work() -> None:
+            for name in (METRICS, RELAXATION):
+                _truncate(out / name, trainer.step)
+            with _Logs(out, trainer) as logs:
+
+                def log(line: LogLine) -> None:
+                    logs.write(line)
+                    report(line)
+                    records.look(trainer, line)
+
+                train_loop(
+                    trainer,
+                    training,
+                    validation,
+                    log=log,
+                    save=records.save,
+                    symmetry=records.symmetry,
+                    deadline=deadline,
+                    request=signals.request,
+                )
+
+        _twice(work, trainer, out, config, warn)
+    try:
+        write_training_report(out)
+    except InputError as error:
+        warn(str(error))
+    return _summary(trainer, records.newest)
+
+
+def _training_sets(
+    data: list[Path], held_out: list[ConformerSet], config: RunConfig
+) -> tuple[TrainingSet, TrainingSet | None, dict[str, Any]]:
+    """Training and validation set, and what a checkpoint says about them."""
+    settings = config.training
+    sets = load_sets(data, "train")
     extra = {"seeds_mmff94s": seeds_are_minimised(data), "data": data_record(data, sets, held_out)}
     training = TrainingSet(sets, pair_budget=settings.pair_budget, confs_per_epoch=settings.confs_per_epoch)
     validation = None
@@ -116,44 +171,23 @@ def train(  # noqa: PLR0913  one argument for each option of the command
         validation = TrainingSet(held_out, pair_budget=settings.pair_budget, confs_per_epoch=4)
     if config.diffusion.prior == "seed" and not training.has_seeds:
         raise InputError("the seed prior needs shards with seed conformers: preprocess without --no-seeds")
-    torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
-    network = make_backbone(config.network)
-    if init is not None:
-        _initialise(network, init)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    with process_group(resolve_device(device)) as target, _stop_on_signal() as stop:
-        trainer = Trainer(network, config.diffusion, settings, relaxation=config.network.relaxation.mode, device=target)
-        best = _resume(checkpoints, trainer, config, warn) if resume else None
-        if trainer.rank:  # the first process alone validates and writes
-            train_loop(trainer, training, None, deadline=deadline, stop=stop)
-            return _summary(trainer, None)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(to_json(config) + "\n")
-        for name in (METRICS, RELAXATION):
-            _truncate(out / name, trainer.step)
-        records = _Records(out, config, extra, best=best, examples=_sampling_examples(held_out), warn=warn)
-        with _Logs(out, trainer) as logs:
+    return training, validation, extra
 
-            def log(line: LogLine) -> None:
-                logs.write(line)
-                report(line)
-                records.look(trainer, line)
 
-            train_loop(
-                trainer,
-                training,
-                validation,
-                log=log,
-                save=records.save,
-                symmetry=records.symmetry,
-                deadline=deadline,
-                stop=stop,
-            )
+def _twice(work: Callable[[], None], trainer: Trainer, out: Path, config: RunConfig, warn: Warn) -> None:
+    """Train; after a numerical collapse go back to the newest checkpoint, once, and on at half the learning rate."""
     try:
-        write_training_report(out)
-    except InputError as error:
-        warn(str(error))
-    return _summary(trainer, records.newest)
+        work()
+    except DivergedError as error:
+        checkpoints = find_checkpoints(out)
+        if trainer.caution < 1.0 or not checkpoints:
+            raise
+        _resume(checkpoints, trainer, config, warn)
+        if trainer.caution < 1.0:
+            raise
+        trainer.caution, trainer.skipped = 0.5, []
+        warn(f"{error}; on from step {trainer.step} at half the learning rate")
+        work()
 
 
 def _summary(trainer: Trainer, val_loss: float | None) -> TrainSummary:
@@ -327,27 +361,38 @@ class _Logs:
                     self._board.add_scalar(key, value, line.step)
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT finish the step and write a checkpoint; a second one leaves at once."""
-    seen: list[int] = []
+class _Signals:
+    """SIGTERM and SIGINT finish the step, write a checkpoint and leave, a second one at once; SIGUSR1 writes one."""
 
-    def handle(number: int, frame: object) -> None:
+    def __init__(self) -> None:
+        self._stop: list[int] = []
+        self._asked = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                self._previous[number] = signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: the caller keeps its own handlers
+            pass
+        return self
+
+    def _handle(self, number: int, frame: object) -> None:
         del frame
-        if seen:
+        if number == signal.SIGUSR1:
+            self._asked = True
+        elif self._stop:
             raise SystemExit(128 + number)
-        seen.append(number)
+        else:
+            self._stop.append(number)
 
-    previous = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, handle)
-    except ValueError:  # not the main thread: the caller keeps its own handlers
-        pass
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in previous.items():
+    def request(self) -> str | None:
+        """What the signals since the last question ask for."""
+        asked, self._asked = self._asked, False
+        return "stop" if self._stop else "checkpoint" if asked else None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-    if seen:
-        raise SystemExit(128 + seen[0])
+        if self._stop and kind is None:
+            raise SystemExit(128 + self._stop[0])

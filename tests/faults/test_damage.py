@@ -16,7 +16,7 @@ import pytest
 from conformergen.checkpoint import load_model
 from conformergen.datasets.shards import MANIFEST, read_folder, read_manifest, read_shard
 from conformergen.errors import DataError, InputError
-from conformergen.storage import sweep
+from conformergen.storage import LOCK, shared, sweep
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = ROOT / "data" / "reference-mini"
@@ -178,6 +178,56 @@ def test_one_of_many_runs_on_an_output_proceeds(run, tmp_path, times):
     assert codes.count(73) >= 1
     assert all('"pid"' in said for code, said in results if code == 73)
     assert not (tmp_path / "out.sdf.lock").exists()
+
+
+class TestJoin:
+    """F19: several processes on one folder of shards; a killed one's unit is made by the others."""
+
+    def script(self, source, out, *, join=True):
+        text = (
+            "import sys; from pathlib import Path\n"
+            "from conformergen.workflows.preprocess import PreprocessSettings, preprocess\n"
+            "settings = PreprocessSettings(split='random', max_confs=2, molecules_per_shard=6)\n"
+            f"print(preprocess([Path(sys.argv[1])], Path(sys.argv[2]), settings, join={join}) is not None)"
+        )
+        return [sys.executable, "-c", text, str(source), str(out)]
+
+    @pytest.fixture(scope="class")
+    def whole(self, digests, tmp_path_factory):
+        out = tmp_path_factory.mktemp("whole")
+        subprocess.run(self.script(MINI, out, join=False), check=True, capture_output=True)
+        return digests(out)
+
+    def test_joined_runs_complete_one_output(self, whole, digests, tmp_path, times):
+        processes = [
+            subprocess.Popen(self.script(MINI, tmp_path), stdout=subprocess.PIPE, text=True) for _ in range(times(3, 8))
+        ]
+        completed = [p.communicate(timeout=300)[0].strip() for p in processes]
+        assert [p.returncode for p in processes] == [0] * len(processes)
+        assert "True" in completed
+        assert digests(tmp_path) == whole
+
+    def test_unit_of_a_killed_run_is_made_by_another(self, whole, digests, tmp_path):
+        killed = subprocess.Popen(self.script(MINI, tmp_path))
+        while not (tmp_path / "shard-00000.h5.claim").exists():
+            assert killed.poll() is None
+            time.sleep(0.01)
+        other = subprocess.Popen(self.script(MINI, tmp_path), stdout=subprocess.PIPE, text=True)
+        while not (tmp_path / "shard-00001.h5.claim").exists():
+            assert other.poll() is None
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait()
+        assert other.communicate(timeout=300)[0].strip() == "True"
+        assert digests(tmp_path) == whole
+
+    def test_run_that_does_not_join_stays_out(self, run, tmp_path):
+        with shared(tmp_path / LOCK) as alone:
+            assert run("preprocess", MINI, "-o", tmp_path, "--no-seeds")[0] == 73
+            assert alone()
+            code, said = run("preprocess", MINI, "-o", tmp_path, "--no-seeds", "--join")
+            assert code == 73
+            assert str(os.getpid()) in said
 
 
 def test_lock_of_a_killed_run_is_free(run, tmp_path):

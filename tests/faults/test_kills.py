@@ -174,6 +174,46 @@ class TestTrain:
         steps = [line.split(",")[0] for line in lines[1:]]
         assert steps == sorted(set(steps), key=int)
 
+    def test_signals_write_a_checkpoint(self, shards, tmp_path):
+        """F18: SIGUSR1 writes one and goes on, SIGTERM writes one and leaves with 143; then equal."""
+        command = [sys.executable, "-m", "conformergen", *map(str, self.command(shards, tmp_path / "run"))]
+        slow = [*command, "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000"]
+        process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def checkpoints(at_least):
+            deadline = time.monotonic() + 60
+            while len(found := list((tmp_path / "run").glob("ckpt-*[0-9]"))) < at_least:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.02)
+            return found
+
+        while not (tmp_path / "run" / "metrics.csv").exists() and process.poll() is None:
+            time.sleep(0.02)
+        for i in range(2):
+            process.send_signal(signal.SIGUSR1)
+            checkpoints(i + 1)
+        process.terminate()
+        assert process.wait(timeout=10) == 143
+        assert len(list((tmp_path / "run").glob("ckpt-*"))) >= 2
+
+    def test_terminated_run_resumes_equal(self, shards, whole, digests, tmp_path):
+        """F18: 143, and the same weights as an uninterrupted run."""
+        command = [sys.executable, "-m", "conformergen", *map(str, self.command(shards, tmp_path / "run"))]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        metrics = tmp_path / "run" / "metrics.csv"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2) and process.poll() is None:
+            time.sleep(0.005)
+        process.terminate()
+        assert process.wait(timeout=10) in (0, 143)
+        subprocess.run(command, check=True, capture_output=True)
+        weights = [
+            {k: v for k, v in digests(f).items() if k.startswith("ckpt-00000012") and k.endswith(".safetensors")}
+            for f in (whole, tmp_path / "run")
+        ]
+        assert weights[0] == weights[1]
+        assert len(weights[0]) == 2
+
 
 def test_journal_is_the_truth(smiles, run, tmp_path):
     """A block that is in the file but not in the journal is made again, and never doubled."""

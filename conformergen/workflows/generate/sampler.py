@@ -74,7 +74,7 @@ class ModelSampler:
 
     def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers."""
-        from conformergen.sampling import SamplingJob, sample_batch
+        from conformergen.sampling import SamplingJob, sample_in_memory
 
         sets = [(self._ranked(candidates, n), n) for candidates, n in sets]
         jobs: dict[tuple[int, int], SamplingJob] = {}
@@ -94,7 +94,7 @@ class ModelSampler:
             if attempt:
                 count(redrawn=len(waiting))
             for batch in self._batches(waiting, [index for index, _ in keys]):
-                sampled = sample_batch(
+                sampled = sample_in_memory(
                     self.model.network,
                     self.model.diffusion,
                     [waiting[i] for i in batch],
@@ -103,7 +103,7 @@ class ModelSampler:
                     device=self.device,
                 )
                 for i, positions in zip(batch, sampled, strict=True):
-                    if is_valid(positions[None], waiting[i].molecule)[0]:
+                    if positions is not None and is_valid(positions[None], waiting[i].molecule)[0]:
                         results[keys[i]] = positions, min(attempt, _REDRAWN)
         lost = [key for key in jobs if key not in results]
         count(fallback=len(lost))

@@ -13,4 +13,9 @@ def work(item: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if item == 6:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if item == 7 and not os.path.exists(os.environ["ONCE"]):
+        open(os.environ["ONCE"], "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == 8:
+        raise MemoryError
     return item
