@@ -72,7 +72,7 @@ class ReferenceSettings:
         max_crude: Structures taken to the crude optimisation at most.
         max_final: Structures taken to the final optimisation at most.
         crossings: Rounds of crossing at most; they end when a round finds nothing new.
-        children: Structures made in a round for each minimum, and their number at most.
+        children: Structures made in a round: for each minimum, at least, and at most.
     """
 
     level: str = "gfn2-xtb"
@@ -88,7 +88,7 @@ class ReferenceSettings:
     max_crude: int = 150
     max_final: int = 100
     crossings: int = 4
-    children: tuple[int, int] = (3, 150)
+    children: tuple[int, int, int] = (3, 30, 150)
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
@@ -210,10 +210,10 @@ class _Search:
         if len(pool[1]) == 0 or len(quartets) == 0:
             return pool
         rng = np.random.default_rng(random_seed(self.molecule, self.seed, f"crossing{turn}"))
-        factor, most = settings.children
+        factor, least, most = settings.children
         angles = np.array([get_torsions(engine.mol, p, quartets) for p in pool[0]])
         children = []
-        for _ in range(min(most, factor * len(angles))):
+        for _ in range(min(most, max(least, factor * len(angles)))):
             parent, other = rng.integers(len(angles), size=2)
             wanted = np.full(len(quartets), np.nan)
             if parent != other and rng.random() < _CROSSED:
