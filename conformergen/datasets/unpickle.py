@@ -14,6 +14,8 @@ import numpy as np
 from conformergen.errors import DataError
 
 _MAX_ANSWER: Final = 2**30
+#: Seconds that a child has to leave by itself.
+_GRACE: Final = 1.0
 
 
 class UnpickleChild:
@@ -31,11 +33,14 @@ class UnpickleChild:
         self.close()
 
     def close(self) -> None:
-        """End the child."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End the child: by the end of its input, or, where it hangs, by force."""
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                process.communicate(timeout=_GRACE)
+            except (OSError, ValueError, subprocess.TimeoutExpired):
+                process.kill()
+                process.wait()
 
     def load(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Header and arrays of one file.

@@ -1,0 +1,100 @@
+"""The commit protocol and its locks, in one process."""
+
+import json
+import os
+
+import pytest
+
+from conformergen import storage
+from conformergen.errors import LockedError
+
+
+def test_file_that_fails_verification_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.json"
+    storage.commit_bytes(path, b"old")
+
+    def verify(temporary):
+        raise ValueError(temporary.read_text())
+
+    with pytest.raises(ValueError, match="new"):
+        storage.commit_bytes(path, b"new", verify=verify)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_fault_point_kills_at_its_count_only(tmp_path, monkeypatch):
+    killed = []
+    monkeypatch.setattr(storage.os, "kill", lambda pid, number: killed.append((pid, number)))
+    monkeypatch.setattr(storage, "_crossed", {})
+    monkeypatch.setenv(storage.FAULT_VARIABLE, "here:2")
+    for name in ("here", "there", "here", "here"):
+        storage.fault_point(name)
+    assert killed == [(os.getpid(), storage.signal.SIGKILL)]
+
+
+def test_sweep_spares_what_lives(tmp_path, monkeypatch):
+    def kill(pid, number):
+        assert number == 0
+        if pid == 1:
+            raise PermissionError  # somebody else's process, but alive
+        if pid == 2:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(storage.os, "kill", kill)
+    for name in ("a.tmp-1", "a.tmp-2", "b.tmp-2", "a.tmp-x", "a", "a.claim", "b.claim"):
+        (tmp_path / name).touch()
+    (tmp_path / "a-folder.tmp-2").mkdir()
+    storage.sweep(tmp_path, prefix="a")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tmp-1", "b.tmp-2", "a.tmp-x", "a", "b.claim"}
+
+
+def test_lock_is_exclusive_and_names_its_owner(tmp_path):
+    lock = tmp_path / "x.lock"
+    with storage.exclusive(lock):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+        with pytest.raises(LockedError, match=str(os.getpid())), storage.exclusive(lock):
+            pass
+        with pytest.raises(LockedError), storage.shared(lock):
+            pass
+        with storage.claimed(tmp_path / "unit") as mine, storage.claimed(tmp_path / "unit") as again:
+            assert mine
+            assert not again
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_last_of_those_that_share_is_alone(tmp_path):
+    with storage.output_folder(tmp_path, join=True) as first:
+        with storage.output_folder(tmp_path, join=True) as second:
+            with pytest.raises(LockedError, match="shares it"), storage.output_folder(tmp_path):
+                pass
+            assert not second()
+        (tmp_path / "half.tmp-99999999").touch()
+        assert first()
+        assert not (tmp_path / "half.tmp-99999999").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_file_that_vanishes_while_it_is_taken_is_made_again(tmp_path, monkeypatch):
+    """The last owner removes it between opening and locking."""
+    lock, real, calls = tmp_path / "x.lock", storage.fcntl.flock, []
+
+    def flock(descriptor, kind):
+        calls.append(kind)
+        if len(calls) == 1:
+            lock.unlink()
+        real(descriptor, kind)
+
+    monkeypatch.setattr(storage.fcntl, "flock", flock)
+    with storage.exclusive(lock):
+        assert len(calls) == 2
+        assert lock.exists()
+
+
+def test_only_the_first_of_several_ranks_locks(tmp_path, monkeypatch):
+    @storage.exclusive_output
+    def locked(first, out):
+        return (out / storage.LOCK).exists()
+
+    assert locked(None, tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    assert not locked(None, tmp_path)
