@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,12 +116,10 @@ def load_model(name: str | Path = DEFAULT, *, device: str | torch.device = "cpu"
     """
     folder = resolve(str(name))
     digests = _verify(folder)
-    settings = json.loads((folder / SETTINGS).read_text())
-    if settings.get("schema", 0) > SCHEMA:
-        raise DataError(f"{folder}: schema {settings['schema']} is newer than this program's {SCHEMA}")
+    settings = _settings(folder)
     config = from_mapping(RunConfig, settings["config"])
     return Model(
-        network=_filled(make_backbone(config.network), folder / WEIGHTS, device),
+        network=_filled(lambda: make_backbone(config.network), folder / WEIGHTS, device),
         diffusion=config.diffusion,
         name=str(settings.get("name") or folder.name),
         seeds_mmff94s=bool(settings.get("seeds_mmff94s", True)),
@@ -142,19 +141,35 @@ def load_ranker(folder: Path, *, device: str | torch.device = "cpu") -> EnergyNe
         DataError: When it is missing or damaged.
     """
     _verify(folder, RANKER)
-    return _ranker(folder, json.loads((folder / SETTINGS).read_text()), device)
+    return _ranker(folder, _settings(folder), device)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says about itself."""
+    try:
+        settings = json.loads((folder / SETTINGS).read_text())
+        tables = [settings.get(key, {}) for key in ("config", "ranker", "progress")]
+        schema = settings.get("schema", 0)
+        if not (all(isinstance(table, dict) for table in tables) and isinstance(schema, int)):
+            raise TypeError("not the settings of a checkpoint")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / SETTINGS}: {error}") from error
+    if schema > SCHEMA:
+        raise DataError(f"{folder}: schema {schema} is newer than this program's {SCHEMA}")
+    return {"config": {}, **settings}
 
 
 def _ranker(folder: Path, settings: dict[str, Any], device: str | torch.device) -> EnergyNetwork:
-    network = EnergyNetwork(from_mapping(NetworkSettings, settings["ranker"]["network"]))
-    return _filled(network, folder / RANKER, device)
+    network = from_mapping(NetworkSettings, settings.get("ranker", {}).get("network", {}))
+    return _filled(lambda: EnergyNetwork(network), folder / RANKER, device)
 
 
-def _filled(network: Module, path: Path, device: str | torch.device) -> Module:
+def _filled(make: Callable[[], Module], path: Path, device: str | torch.device) -> Module:
     """A network with the weights of a verified file, ready for inference."""
     try:
+        network = make()
         network.load_state_dict(load(path.read_bytes()))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         raise DataError(f"{path.parent}: the weights do not fit the settings ({error})") from error
     for parameter in network.parameters():
         parameter.requires_grad = False
@@ -224,7 +239,7 @@ def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str
         DataError: When it is damaged, or belongs to a run of other settings.
     """
     _verify(folder)
-    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    settings = _settings(folder)
     if settings["config"] != asdict(config):
         raise DataError(f"{folder} was made with other settings; resume with the same preset, file and flags")
     try:

@@ -103,7 +103,7 @@ def load_config(preset: str, path: Path | None, overrides: list[str]) -> RunConf
             config = from_mapping(RunConfig, tomllib.loads(path.read_text()), base=config)
         except OSError as error:
             raise InputError(f"--config: {error}") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # no TOML, or no UTF-8
             raise InputError(f"--config {path}: {error}") from error
     for override in overrides:
         config = from_mapping(RunConfig, parse_override(override), base=config)

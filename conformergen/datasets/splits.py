@@ -10,7 +10,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from conformergen.datasets.unpickle import load_split_array
+from conformergen.datasets.reader_process import load_split_array
 from conformergen.errors import InputError
 from conformergen.records import Molecule
 

@@ -16,8 +16,8 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.datasets.reader_process import ReaderChild
 from conformergen.datasets.shards import read_arrays
-from conformergen.datasets.unpickle import UnpickleChild
 from conformergen.errors import DataError
 
 CANARY = "/tmp/conformergen-canary"
@@ -88,7 +88,7 @@ def test_no_payload_runs(name, tmp_path):
     path = tmp_path / "bad.pkl"
     path.write_bytes(PAYLOADS[name])
     began = time.monotonic()
-    with UnpickleChild() as child:
+    with ReaderChild() as child:
         with pytest.raises(DataError):
             child.load(path)
         assert time.monotonic() - began < 6.0  # start of the process included
@@ -112,7 +112,7 @@ def test_mutated_molecules_never_hurt_the_parent(tmp_path, times):
     rng = np.random.default_rng(0)
     read = refused = died = 0
     (tmp_path / "good.pkl").write_bytes(good)
-    with UnpickleChild() as child:
+    with ReaderChild() as child:
         for i in range(times(200, 20_000)):
             damaged = bytearray(good)
             for _ in range(int(rng.integers(1, 4))):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from conformergen.datasets.reader_process import ReaderChild
 from conformergen.datasets.readers.interface import RawEnsemble, unpack_mols
-from conformergen.datasets.unpickle import UnpickleChild
 from conformergen.errors import DataError, InputError
 
 _SUMMARIES = ("summary_drugs.json", "drugs_summary.json", "summary_qm9.json", "qm9_summary.json")
@@ -33,12 +33,12 @@ def read(source: Path) -> Iterator[RawEnsemble]:
     summaries = find_summaries(source)
     if not summaries:
         raise InputError(f"{source}: no summary_drugs.json or summary_qm9.json")
-    with UnpickleChild() as child:
+    with ReaderChild() as child:
         for path in summaries:
             yield from _read_summary(path, child)
 
 
-def _read_summary(path: Path, child: UnpickleChild) -> Iterator[RawEnsemble]:
+def _read_summary(path: Path, child: ReaderChild) -> Iterator[RawEnsemble]:
     try:
         summary: dict[str, dict[str, Any]] = json.loads(path.read_text())
     except ValueError as error:

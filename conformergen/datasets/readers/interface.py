@@ -39,7 +39,7 @@ class RawEnsemble:
 
 
 def unpack_mols(arrays: dict[str, np.ndarray]) -> list[Chem.Mol | None]:
-    """Molecules from the arrays of an ``UnpickleChild``; None where RDKit refuses one."""
+    """Molecules from the arrays of an ``ReaderChild``; None where RDKit refuses one."""
     mols = []
     atom, bond = 0, 0
     for n_atoms, n_bonds in arrays["sizes"].tolist() if arrays else []:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rdkit import Chem
 
+from conformergen.datasets.reader_process import ReaderChild
 from conformergen.datasets.readers.interface import RawEnsemble, unpack_mols
-from conformergen.datasets.unpickle import UnpickleChild
 from conformergen.errors import DataError, InputError
 
 
@@ -22,7 +22,7 @@ def read(source: Path) -> Iterator[RawEnsemble]:
         InputError: When the file is refused or is something else.
     """
     try:
-        with UnpickleChild() as child:
+        with ReaderChild() as child:
             header, arrays = child.load(source)
     except DataError as error:
         raise InputError(str(error)) from error

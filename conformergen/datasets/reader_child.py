@@ -1,6 +1,6 @@
-"""Disposable process that reads pickles of molecules through an allow-list and answers in plain arrays.
+"""Disposable process that reads pickles of molecules through an allow-list, and HDF5, and answers in plain arrays.
 
-Run as ``python -m conformergen.datasets.unpickle_child``: one path a line on standard input; for each, eight
+Run as ``python -m conformergen.datasets.reader_child``: one path a line on standard input; for each, eight
 bytes of length and an ``.npz`` without objects on standard output. The parent never unpickles anything. The
 process imports neither torch nor the network, and its memory and CPU time are limited.
 """
@@ -19,7 +19,8 @@ import numpy as np
 from rdkit import Chem
 
 from conformergen.chem.molecule import BOND_CODES
-from conformergen.datasets.unpickle_pyg import (
+from conformergen.datasets.hdf5 import parse_arrays
+from conformergen.datasets.pickled_pyg import (
     Array,
     Bag,
     array_from_buffer,
@@ -309,6 +310,8 @@ def _pack(header: Any, arrays: dict[str, np.ndarray]) -> bytes:
 def _answer(path: Path) -> bytes:
     try:
         data = path.read_bytes()
+        if path.suffix == ".h5":
+            return _pack({}, parse_arrays(data))
         return load_split(data) if path.suffix == ".npy" else load_mols(data)
     except Exception as error:  # noqa: BLE001  hostile bytes may raise anything; the process is disposable
         return _pack({"error": f"{type(error).__name__}: {error}"[:300]}, {})
