@@ -6,7 +6,7 @@ DEMO := demo
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help install test test-slow faults lint format demo reference-mini clean
+.PHONY: help install test test-slow faults coverage lint format demo reference-mini clean
 
 help:
 	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
@@ -36,6 +36,14 @@ test-slow: install
 # Fault injection with the full counts of docs/reliability.md (hours).
 faults: install
 	CG_FAULTS=full $(BIN)/python -m pytest -q tests/faults
+
+# Branch coverage of the code that commits, resumes and reads untrusted files. Its own data files would hit the
+# size limits that stand for a full disk.
+coverage: install
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -q -k "not full_disk"
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -67,6 +67,7 @@ def committed(path: Path, *, verify: Callable[[Path], object] = lambda temporary
         verify: Looks at the written file; what it raises leaves ``path`` as it was.
     """
     temporary = temporary_name(path)
+    sweep(path.parent, prefix=path.name + _MARK)  # of runs that were killed on the same file
     try:
         yield temporary
         fault_point("commit.written")

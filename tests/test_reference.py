@@ -1,23 +1,19 @@
 """Reference ensembles with both engines, their formats, and the search as a generator."""
 
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.datasets.inputs import InputRecord
-from conformergen.datasets.shards import read_manifest
 from conformergen.errors import InputError
 from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
+from conformergen.storage import LOCK, claimed, shared
 from conformergen.workflows.evaluate import read_ensembles
 from conformergen.workflows.generate import GenerateSettings, generate_stream
-from conformergen.workflows.make_reference import FORMATS, make_reference
+from conformergen.workflows.make_reference import FORMATS, UNITS, ReferenceTask, make_reference
 from conformergen.workflows.reference import ReferenceSettings, reference_ensemble
 
 needs_xtb = pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
@@ -97,26 +93,39 @@ def test_search_is_a_generator():
 
 
 @needs_xtb
-@pytest.mark.slow
-def test_killed_run_resumes_to_the_same_set(tmp_path):
-    """kill -9 at a few moments, then the same command: nothing lost, nothing doubled."""
-    source = tmp_path / "list.smi"
-    source.write_text(
-        "".join(f"{s} {i}\n" for i, s in enumerate((BUTANOL, "CC(C)O", "CCOC", "CCNC", "CCCF", "CC(=O)N")))
+def test_joined_run_packs_what_another_left(tmp_path):
+    """A unit that another run has claimed is passed over; whoever is alone at the end makes it and packs."""
+    records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(("CCO", "C(", "CCN"))]
+    settings = _small(engine="xtb", md_runs=0, min_starts=3, max_starts=3)
+    failures = []
+    with shared(tmp_path / LOCK):
+        first = ReferenceTask(record=records[0], folder=str(tmp_path / UNITS), settings=settings, seed=0)
+        (tmp_path / UNITS).mkdir()
+        with claimed(first.path):
+            assert make_reference(records, tmp_path, settings, join=True, on_failure=failures.append) is None
+        assert not first.path.exists()
+        assert len(list((tmp_path / UNITS).glob("*.npz"))) == 1
+    assert [f.reason for f in failures] == ["parse"]
+    summary = make_reference(records, tmp_path, settings, join=True)
+    assert (summary.requested, summary.done, summary.failed) == (3, 2, 1)
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+def test_impossible_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(xtb, "available", lambda: False)
+    with pytest.raises(InputError, match="needs the xtb program"):
+        make_reference([], tmp_path, _small(level="gfn-ff", engine="tblite"))
+
+
+def test_search_for_force_field_training_is_smaller():
+    cheap, lean, full = (
+        ReferenceSettings.lean(level="gfn-ff"),
+        ReferenceSettings.lean(),
+        ReferenceSettings(level="gfn-ff"),
     )
-    command = [sys.executable, "-m", "conformergen", "reference", str(source), "--lean", "--seed", "3", "-o"]
-    subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
-    for seconds in (6.0, 9.0, 5.0):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
-    straight, killed = (read_manifest(tmp_path / name)["shards"][0] for name in ("straight", "killed"))
-    assert straight["content_sha256"] == killed["content_sha256"]
-    assert straight["molecules"] == 6
+    assert cheap.max_starts < lean.max_starts < full.max_starts
+    assert (cheap.max_final, lean.max_final) == (50, 30)
+    assert (cheap.level, lean.level) == ("gfn-ff", "gfn2-xtb")
 
 
 def test_farthest_first_spreads():

@@ -154,10 +154,7 @@ def legacy_storage(data: object, unpickle: Unpickle) -> np.ndarray:
 def _pickle_length(data: bytes) -> int:
     import pickletools
 
-    for opcode, _, position in pickletools.genops(data):
-        if opcode.name == "STOP":
-            return (position or 0) + 1
-    raise pickle.UnpicklingError("a pickle without an end")
+    return max((position or 0) + 1 for _, _, position in pickletools.genops(data))  # ends with STOP, or raises
 
 
 def _storage_key(key: Any) -> tuple[str, str, int]:

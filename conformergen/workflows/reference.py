@@ -42,7 +42,13 @@ _LADDER: Final = ((0.003, 1.3), (0.0015, 0.78), (0.003, 0.468), (0.0015, 0.281))
 _CROSSED: Final = 0.5
 _TURN: Final = 70.0
 _CHILD_WINDOW: Final = 15.0
-_KNOWN: Final = 0.125
+_KNOWN: Final = 0.25
+#: A child whose torsions are all this near (degrees) to those of a minimum or of another child leads to the same
+#: place; draws for each child that is made.
+_NEAR: Final = 30.0
+_DRAWS: Final = 20
+#: A crude minimum ends at most this far below, kcal/mol.
+_MARGIN: Final = 1.5
 #: Called with each stage of GFN2-xTB minima, its positions (Å) and energies (kcal/mol).
 Watch = Callable[[str, np.ndarray, np.ndarray], None]
 #: Positions to a minimum and its energy, or None.
@@ -87,7 +93,7 @@ class ReferenceSettings:
     screen_window: float = 12.0
     max_crude: int = 150
     max_final: int = 100
-    crossings: int = 4
+    crossings: int = 3
     children: tuple[int, int, int] = (3, 30, 150)
 
     def __post_init__(self) -> None:
@@ -152,6 +158,8 @@ class _Search:
         self.cpu_seconds: dict[str, float] = {}
         self.truncated: list[str] = []
         self._clock = _cpu_seconds()
+        #: Torsions of the minima crossed and of all children so far, degrees.
+        self.tried = np.zeros((0, 0))
 
     def book(self, stage: str, count: int) -> None:
         now = _cpu_seconds()
@@ -212,18 +220,18 @@ class _Search:
         rng = np.random.default_rng(random_seed(self.molecule, self.seed, f"crossing{turn}"))
         factor, least, most = settings.children
         angles = np.array([get_torsions(engine.mol, p, quartets) for p in pool[0]])
-        children = []
-        for _ in range(min(most, max(least, factor * len(angles)))):
-            parent, other = rng.integers(len(angles), size=2)
-            wanted = np.full(len(quartets), np.nan)
-            if parent != other and rng.random() < _CROSSED:
-                taken = np.flatnonzero(rng.random(len(quartets)) < _CROSSED)
-                wanted[taken] = angles[other][taken]
-            else:
-                taken = rng.choice(len(quartets), size=min(len(quartets), int(rng.integers(1, 3))), replace=False)
-                wanted[taken] = angles[parent][taken] + rng.normal(0.0, _TURN, len(taken))
-            children.append(set_torsions(engine.mol, pool[0][parent], quartets, wanted))
-        starts: np.ndarray = np.array(children)
+        self.tried = np.concatenate([self.tried.reshape(-1, len(quartets)), angles])
+        wanted = min(most, max(least, factor * len(angles)))
+        children: list[np.ndarray] = []
+        for _ in range(_DRAWS * wanted):
+            if len(children) == wanted:
+                break
+            parent = int(rng.integers(len(angles)))
+            child = _child_torsions(angles, parent, rng)
+            if not self._is_tried(child):
+                self.tried = np.concatenate([self.tried, child[None]])
+                children.append(set_torsions(engine.mol, pool[0][parent], quartets, child))
+        starts = np.array(children).reshape(-1, len(engine.numbers), 3)
         starts = starts[bonds_kept(starts, self.molecule.graph) & stereo_ok(starts, self.molecule.graph)]
         lowest = pool[1].min()
         scores = [engine.energy(p) for p in starts]
@@ -233,17 +241,22 @@ class _Search:
         # What a crude optimisation brings close to a known minimum is that minimum, and ends here.
         fresh = np.array(
             [
-                e <= lowest + settings.ewin + 2.0 and self._distance(p, pool[0]) > _KNOWN
+                e <= lowest + settings.ewin + _MARGIN and self._distance(p, pool[0]) > _KNOWN
                 for p, e in zip(*crude, strict=True)
             ],
             dtype=bool,
         )
         crude = self.prune(
-            f"children{turn + 1}", (crude[0][fresh], crude[1][fresh]), window=settings.ewin + 2.0, rule=_CRUDE
+            f"children{turn + 1}", (crude[0][fresh], crude[1][fresh]), window=settings.ewin + _MARGIN, rule=_CRUDE
         )
         best = self.minima(crude[0], engine.optimise)
         joined = np.concatenate([pool[0], best[0]]), np.concatenate([pool[1], best[1]])
         return self.prune(f"crossing{turn + 1}", joined, window=settings.ewin)
+
+    def _is_tried(self, torsions: np.ndarray) -> bool:
+        """Whether a minimum, or a child made before, has all torsions within ``_NEAR`` of these, or is its image."""
+        images = [torsions, -torsions] if self.achiral else [torsions]
+        return any(bool((np.abs(_wrapped(self.tried - image)).max(1) < _NEAR).any()) for image in images)
 
     def _distance(self, positions: np.ndarray, others: np.ndarray) -> float:
         reduced = others[:, self.compared]
@@ -251,6 +264,24 @@ class _Search:
         if self.achiral:
             probes = np.concatenate([probes, -probes])
         return float(group_rmsd_matrix(reduced, probes, self.group).min())
+
+
+def _wrapped(degrees: np.ndarray) -> np.ndarray:
+    return (degrees + 180.0) % 360.0 - 180.0
+
+
+def _child_torsions(angles: np.ndarray, parent: int, rng: np.random.Generator) -> np.ndarray:
+    """Torsions of a child: half of them another minimum's, or one or two turned, a little or anywhere."""
+    other = int(rng.integers(len(angles)))
+    n = angles.shape[1]
+    child: np.ndarray = angles[parent].copy()
+    if parent != other and rng.random() < _CROSSED:
+        taken = np.flatnonzero(rng.random(n) < _CROSSED)
+        child[taken] = angles[other][taken]
+    else:
+        taken = rng.choice(n, size=min(n, int(rng.integers(1, 3))), replace=False)
+        child[taken] += rng.normal(0.0, _TURN, len(taken))
+    return _wrapped(child)
 
 
 def _cpu_seconds() -> float:
@@ -333,7 +364,7 @@ def reference_ensemble(
     pool = (pool[0][scored], np.array([energies[i] for i in scored], dtype=np.float64))
     pool = search.prune("screen", pool, window=settings.screen_window, limit=settings.max_crude)
     pool = search.minima(pool[0], lambda p: engine.optimise(p, "crude"))
-    pool = search.prune("crude", pool, window=settings.ewin + 2.0, limit=settings.max_final, rule=_CRUDE)
+    pool = search.prune("crude", pool, window=settings.ewin + _MARGIN, limit=settings.max_final, rule=_CRUDE)
     pool = search.minima(pool[0], engine.optimise)
     pool = search.prune("final", pool, window=settings.ewin)
     watch("final", *pool)

@@ -16,7 +16,7 @@ from conformergen.chem import mmff_energies, mol_with_conformers
 from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.shards import file_digest, read_shard
 from conformergen.errors import InputError
-from conformergen.nn import NetworkSettings
+from conformergen.nn import Backbone, NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
@@ -58,6 +58,20 @@ def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
     return [s for s in sets if np.isfinite(s.baseline).all()]
 
 
+def split_ranked(sets: list[RankedSet]) -> tuple[list[RankedSet], list[RankedSet]]:
+    """Molecules to train on, and every tenth, held out."""
+    return [s for i, s in enumerate(sets) if i % _FOLD != _FOLD - 1], sets[_FOLD - 1 :: _FOLD]
+
+
+def initial_ranker(source: Backbone | None) -> EnergyNetwork:
+    """A new ranker, from the layers of another network where there is one, else of the size of ``small``."""
+    ranker = EnergyNetwork(NetworkSettings() if source is None else source.settings)
+    if source is not None:
+        shared = ranker.trunk.state_dict().keys()
+        ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
+    return ranker
+
+
 def _files(data: Sequence[Path]) -> list[Path]:
     return [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
 
@@ -94,15 +108,9 @@ def fit(
         raise InputError(f"{out} exists already")
     limit_threads()
     target = resolve_device(device)
-    sets = load_ranked(data)
-    held_out = sets[_FOLD - 1 :: _FOLD]
-    training = [s for i, s in enumerate(sets) if i % _FOLD != _FOLD - 1]
+    training, held_out = split_ranked(load_ranked(data))
     torch.manual_seed(settings.seed)
-    source = None if init is None else load_model(init).network
-    ranker = EnergyNetwork(NetworkSettings() if source is None else source.settings)
-    if source is not None:
-        shared = ranker.trunk.state_dict().keys()
-        ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
+    ranker = initial_ranker(None if init is None else load_model(init).network)
     lines: list[tuple[object, ...]] = []
     quality: RankingQuality | None = None
 

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from conformergen.refinement import xtb
+
 SMILES = [f"{'C' * (1 + i % 4)}{a}{'C' * (1 + i % 3)}" for i, a in itertools.product(range(40), ("O", "N", "S"))]
 #: Every step of a commit, and how often a run of these tests crosses it.
 COMMIT = [f"commit.{step}:{n}" for step in ("written", "synced", "renamed") for n in (1, 2, 3)]
@@ -133,6 +135,75 @@ class TestPreprocess:
             _kill_at_random(script, rng, whole[1])
             subprocess.run(script, check=True, capture_output=True)
             assert digests(tmp_path / str(i)) == whole[0]
+
+
+@pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
+class TestReference:
+    """A search that takes seconds, of six molecules."""
+
+    def script(self, out):
+        text = (
+            "import sys; from pathlib import Path\n"
+            "from conformergen.datasets.inputs import InputRecord\n"
+            "from conformergen.workflows.make_reference import make_reference\n"
+            "from conformergen.workflows.reference import ReferenceSettings\n"
+            "texts = ['CCCCO', 'CC(C)O', 'CCOC', 'CCNC', 'CCCF', 'CC(=O)N']\n"
+            "records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(texts)]\n"
+            "small = dict(min_starts=4, max_starts=4, md_runs=1, md_ps=0.5, max_crude=4, max_final=3)\n"
+            "make_reference(records, Path(sys.argv[1]), ReferenceSettings.lean(engine='xtb', **small), seed=3)"
+        )
+        return [sys.executable, "-c", text, str(out)]
+
+    @pytest.fixture(scope="class")
+    def whole(self, digests, tmp_path_factory):
+        out = tmp_path_factory.mktemp("whole")
+        began = time.monotonic()
+        subprocess.run(self.script(out), check=True, capture_output=True)
+        return self.content(digests, out), time.monotonic() - began
+
+    def content(self, digests, out):
+        """Of everything but the books and units, which hold CPU seconds."""
+        return digests(out, ignore=("books.json", "units"))
+
+    @pytest.mark.parametrize("fault", ["commit.written:2", "commit.synced:3", "commit.renamed:6", "commit.renamed:7"])
+    def test_every_fault_point(self, whole, digests, tmp_path, monkeypatch, fault):
+        monkeypatch.setenv("CG_FAULT", fault)
+        assert subprocess.run(self.script(tmp_path), capture_output=True).returncode == -signal.SIGKILL
+        monkeypatch.delenv("CG_FAULT")
+        subprocess.run(self.script(tmp_path), check=True, capture_output=True)
+        assert self.content(digests, tmp_path) == whole[0]
+
+    def test_random_moments(self, whole, digests, tmp_path, times):
+        rng = random.Random(2)
+        for i in range(times(3, 100)):
+            _kill_at_random(self.script(tmp_path / str(i)), rng, whole[1])
+            subprocess.run(self.script(tmp_path / str(i)), check=True, capture_output=True)
+            assert self.content(digests, tmp_path / str(i)) == whole[0]
+
+
+class TestEvaluate:
+    """A report is there or not; it is made anew from the same inputs."""
+
+    def command(self, conformers, out):
+        out.mkdir(exist_ok=True)
+        return ["evaluate", conformers, "--reference", conformers, "-o", out / "r.json", "--csv", out / "r.csv"]
+
+    def content(self, out, ignore="nothing"):
+        return {p.name: p.read_bytes() for p in out.glob("*") if ignore not in p.name}
+
+    def test_random_moments(self, conformers, run, tmp_path, times):
+        began = time.monotonic()
+        assert run(*self.command(conformers, tmp_path / "whole"))[0] == 0
+        longest = time.monotonic() - began
+        whole = self.content(tmp_path / "whole")
+        assert sorted(whole) == ["r.csv", "r.json"]
+        rng = random.Random(4)
+        for i in range(times(3, 100)):
+            command = self.command(conformers, tmp_path / str(i))
+            _kill_at_random([sys.executable, "-m", "conformergen", *map(str, command)], rng, longest)
+            assert self.content(tmp_path / str(i), ignore=".tmp-").items() <= whole.items()
+            assert run(*command)[0] == 0
+            assert self.content(tmp_path / str(i)) == whole
 
 
 class TestTrain:
