@@ -62,8 +62,8 @@ def thin(path: Path, wanted: dict[str, int], out: Path) -> None:
 def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
     """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line.
 
-    ``METHOD:N`` is the method with ``--pool N``, ``METHOD:N:W`` also with ``--ewin W``; ``METHOD*M`` makes M times as
-    many conformers and keeps diverse ones.
+    ``METHOD:N:W:R`` is the method with ``--pool N``, ``--ewin W`` and ``--refine R``, each of which may be empty or
+    left out; ``METHOD*M`` makes M times as many conformers and keeps diverse ones.
     """
     plain, _, factor = method.partition("*")
     name, *options = plain.split(":")
@@ -83,8 +83,8 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
         f"{2 * more}K",
     ]
     command += ["--method", name, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
-    for flag, value in zip(("--pool", "--ewin"), options, strict=False):
-        command += [flag, value]
+    for flag, value in zip(("--pool", "--ewin", "--refine"), options, strict=False):
+        command += [flag, value] if value else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)

@@ -379,3 +379,11 @@ def test_viewer_page_is_self_contained_and_escapes_names(tmp_path):
     assert "iframe" in conformergen.view(mol)._repr_html_()
     with pytest.raises(InputError, match="no conformers"):
         conformergen.view(Chem.MolFromSmiles("CCO"))
+
+
+def test_failures_that_are_allowed_are_no_error(tmp_path):
+    (tmp_path / "in.smi").write_text("CCO\nC(\n")
+    command = ["generate", str(tmp_path / "in.smi"), "-n", "1", "--method", "etkdg", "-o", str(tmp_path / "o.sdf")]
+    assert CliRunner().invoke(app, command).exit_code == 1
+    assert CliRunner().invoke(app, [*command, "--max-failures", "1"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--max-failures", "-1"]).exit_code == 2

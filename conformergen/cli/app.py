@@ -27,6 +27,9 @@ EXIT_TERMINATED: Final = 143
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="I/N: every N-th molecule from the I-th.")]
+MaxFailures = Annotated[
+    int, typer.Option("--max-failures", min=0, help="Inputs that may fail before the exit code is 1.")
+]
 #: Disk full, no permission, path that is none: one line and ``EXIT_IO``.
 _IO_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG}
@@ -98,6 +101,12 @@ def say(text: str) -> None:
 def say_json(value: dict[str, Any]) -> None:
     """The summary of a run: one JSON line on stderr."""
     print(json.dumps(value), file=sys.stderr, flush=True)
+
+
+def exit_by(failed: int, allowed: int) -> None:
+    """Exit code 1 where more inputs failed than may."""
+    if failed > allowed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def shard_of(text: str | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progress, say, say_json, shard_of
+from conformergen.cli.app import Jobs, MaxFailures, Seed, Shard, app, exit_by, progress, say, say_json, shard_of
 from conformergen.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def generate(
     limit: Annotated[int | None, typer.Option(help="Only the first molecules of the input.")] = None,
     shard: Shard = None,
     jobs: Jobs = 1,
+    max_failures: MaxFailures = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Parse the input, print counts by reason.")] = False,
@@ -140,8 +141,7 @@ def generate(
     values = asdict(summary)
     cpu = (_cpu_seconds() - began) / max(1, summary.conformers)
     say_json(values | {"method": method, "steps": steps, "cpu_seconds_per_conformer": round(cpu, 4)})
-    if summary.failed:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    exit_by(summary.failed, max_failures)
 
 
 def _check(records: "Iterable[InputRecord]", *, max_atoms: int, fragments: str) -> None:

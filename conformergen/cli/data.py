@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from conformergen.cli.app import EXIT_SOME_FAILED, Jobs, Seed, Shard, app, progress, say, say_json, shard_of
+from conformergen.cli.app import Jobs, MaxFailures, Seed, Shard, app, exit_by, progress, say, say_json, shard_of
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")]
 
@@ -33,6 +33,7 @@ def preprocess(
     ] = None,
     seed: Seed = 0,
     jobs: Jobs = 1,
+    max_failures: MaxFailures = 0,
     join: Join = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -70,8 +71,7 @@ def preprocess(
             "dropped_conformers": summary.dropped,
         }
     )
-    if summary.failed:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    exit_by(summary.failed, max_failures)
 
 
 @app.command()
@@ -94,6 +94,7 @@ def reference(
     ] = False,
     seed: Seed = 0,
     jobs: Jobs = 1,
+    max_failures: MaxFailures = 0,
     join: Join = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -134,5 +135,4 @@ def reference(
             "conformers": summary.conformers,
         }
     )
-    if summary.failed:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    exit_by(summary.failed, max_failures)
