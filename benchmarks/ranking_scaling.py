@@ -2,7 +2,7 @@
 
     python benchmarks/ranking_scaling.py data/reference-drugs/ranking -o runs/ranking-scaling [--sizes 160,320,640]
 
-Every tenth molecule is held out; of the others the first N are trained on. Writes one ranker a size and prints rank
+A tenth of the molecules is held out; of the others the first N are trained on. Writes one ranker a size and prints rank
 correlation and error on the held-out molecules, and a power law through the errors. A size that is there is not
 trained again. ``benchmarks/geom_rot.py`` then scores conformers that a ranker has picked: put its folder into a copy
 of a checkpoint.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformergen.checkpoint import load_model, ranker_files, write_checkpoint
+from conformergen.checkpoint import ranker_files, write_checkpoint
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads
@@ -39,7 +39,7 @@ def main() -> None:
         folder = options.out / f"{size:05d}"
         if not folder.exists():
             torch.manual_seed(settings.seed)
-            ranker: EnergyNetwork = initial_ranker(load_model(options.init).network)
+            ranker: EnergyNetwork = initial_ranker(options.init)
             ranker = train_ranker(ranker, RankingData(training[:size]), settings)
             quality = ranking_quality(ranker, held_out)
             files, record = ranker_files(ranker, molecules=size, steps=options.steps, rho=quality.ranker,

@@ -89,9 +89,13 @@ def train(
 
 @app.command("train-ranker")
 def train_ranker(
-    data: Annotated[list[Path], typer.Option("--data", help="Shards of MMFF94s minima with GFN2-xTB energies.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Shards of MMFF94s minima with GFN2-xTB energies, or of relaxed pairs.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the ranker.")],
-    init: Annotated[str | None, typer.Option(help="Start from the layers of this model.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Go on from this ranker, or start from the layers of this model.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of batches and weights.")] = 0,

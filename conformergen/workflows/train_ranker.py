@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,19 +11,28 @@ import numpy as np
 import torch
 
 from conformergen import __version__
-from conformergen.checkpoint import SCHEMA, SETTINGS, load_model, ranker_files, write_checkpoint
+from conformergen.checkpoint import (
+    RANKER,
+    SCHEMA,
+    SETTINGS,
+    WEIGHTS,
+    load_model,
+    load_ranker,
+    ranker_files,
+    write_checkpoint,
+)
 from conformergen.chem import mmff_energies, mol_with_conformers
 from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.shards import file_digest, read_shard
 from conformergen.errors import InputError
-from conformergen.nn import Backbone, NetworkSettings
+from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
 
-#: Of this many molecules, the last is held out.
+#: Of this many molecules, one is held out.
 _FOLD: Final = 10
 
 
@@ -59,16 +68,28 @@ def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
 
 
 def split_ranked(sets: list[RankedSet]) -> tuple[list[RankedSet], list[RankedSet]]:
-    """Molecules to train on, and every tenth, held out."""
-    return [s for i, s in enumerate(sets) if i % _FOLD != _FOLD - 1], sets[_FOLD - 1 :: _FOLD]
+    """Molecules to train on, and a tenth, by their keys, held out: the same ones whatever else is in the data."""
+    parts: tuple[list[RankedSet], list[RankedSet]] = ([], [])
+    for s in sets:
+        parts[s.conformers.molecule.key[0] % _FOLD == 0].append(s)
+    return parts
 
 
-def initial_ranker(source: Backbone | None) -> EnergyNetwork:
-    """A new ranker, from the layers of another network where there is one, else of the size of ``small``."""
-    ranker = EnergyNetwork(NetworkSettings() if source is None else source.settings)
-    if source is not None:
-        shared = ranker.trunk.state_dict().keys()
-        ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
+def initial_ranker(init: str | None) -> EnergyNetwork:
+    """The ranker of a ``train-ranker`` run; a new one from the layers of a model; or one of the size of ``small``.
+
+    Raises:
+        InputError: When there is no such model.
+        DataError: When it is damaged.
+    """
+    if init is None:
+        return EnergyNetwork(NetworkSettings())
+    if (Path(init) / RANKER).is_file() and not (Path(init) / WEIGHTS).is_file():
+        return load_ranker(Path(init)).requires_grad_()
+    source = load_model(init).network
+    ranker = EnergyNetwork(source.settings)
+    shared = ranker.trunk.state_dict().keys()
+    ranker.trunk.load_state_dict({k: v for k, v in source.state_dict().items() if k in shared})
     return ranker
 
 
@@ -77,7 +98,12 @@ def _files(data: Sequence[Path]) -> list[Path]:
 
 
 def with_baseline(conformers: ConformerSet) -> RankedSet:
-    """Add MMFF94s energies; NaN without parameters."""
+    """Add MMFF94s energies; NaN without parameters.
+
+    Of references with seeds, which must be of the pairing ``relaxed``, the seeds are what is ranked.
+    """
+    if conformers.seeds is not None:
+        conformers = replace(conformers, positions=conformers.seeds, seeds=None)
     mol = mol_with_conformers(conformers.molecule, conformers.positions)
     return RankedSet(conformers=conformers, baseline=mmff_energies(mol))
 
@@ -91,13 +117,13 @@ def fit(
     device: str = "auto",
     report: Callable[[int, float, RankingQuality | None], None] = lambda step, loss, quality: None,
 ) -> RankingQuality | None:
-    """Train and write a ranker; every tenth molecule is held out and scored.
+    """Train and write a ranker; a tenth of the molecules is held out and scored.
 
     Args:
         data: Shards whose energies are GFN2-xTB energies of MMFF94s minima.
         out: Folder of the ranker.
         settings: How it is fitted.
-        init: Model whose layers are the start; it also gives the size, that of ``small`` without one.
+        init: Ranker to go on from, or model whose layers are the start; it also gives the size.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: Receives step, mean training loss and quality on held-out molecules.
 
@@ -110,7 +136,7 @@ def fit(
     target = resolve_device(device)
     training, held_out = split_ranked(load_ranked(data))
     torch.manual_seed(settings.seed)
-    ranker = initial_ranker(None if init is None else load_model(init).network)
+    ranker = initial_ranker(init)
     lines: list[tuple[object, ...]] = []
     quality: RankingQuality | None = None
 
