@@ -54,14 +54,13 @@ class RankingQuality:
 
 
 def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
-    """Molecules of shard files or folders of them, in the order of the names.
+    """Training molecules of shard files or folders of them, in the order of the names.
 
     Raises:
         InputError: Without any.
     """
-    sets = [
-        with_baseline(e.conformers) for f in _files(data) for e in read_shard(f) if e.conformers.energies is not None
-    ]
+    entries = [e for f in _files(data) for e in read_shard(f) if e.split == "train"]
+    sets = [with_baseline(e.conformers) for e in entries if e.conformers.energies is not None]
     if not sets:
         raise InputError("no conformers with energies in the data")
     return [s for s in sets if np.isfinite(s.baseline).all()]
