@@ -62,6 +62,11 @@ def n_rotors(smiles: str) -> int:
     return int(rdMolDescriptors.CalcNumRotatableBonds(parse_smiles(smiles)))
 
 
+def largest_ring(smiles: str) -> int:
+    """Atoms of the largest ring of the smallest set of smallest rings; 0 without any."""
+    return max(map(len, parse_smiles(smiles).GetRingInfo().AtomRings()), default=0)
+
+
 def largest_fragment(text: str) -> str:
     """SMILES of the largest organic fragment of a salt or mixture, its charge as written; one fragment stays as it is.
 

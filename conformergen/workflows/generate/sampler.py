@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from conformergen.chem import TorsionSettings, complete
-from conformergen.records import RUNGS, ConformerSet
+from conformergen.chem import TorsionSettings, complete, largest_ring
+from conformergen.records import RUNGS, ConformerSet, Molecule
 from conformergen.workflows.generate.finish import is_valid
 from conformergen.workflows.generate.settings import GenerateSettings
 
 if TYPE_CHECKING:
     from conformergen.sampling import SamplingJob
 
-#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol.
+#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol. Of macrocycles, from so many
+#: ring atoms on, more: the ranker has seen none.
 _RANKED_WINDOW: Final = 4.0
+_MACROCYCLE, _MACROCYCLE_WINDOW = 9, 10.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -54,7 +56,7 @@ class ModelSampler:
             energies,
             n,
             seed=self.settings.seed,
-            settings=TorsionSettings(window=self.settings.ewin or _RANKED_WINDOW),
+            settings=TorsionSettings(window=self.settings.ewin or _window(candidates.molecule)),
         )
         rungs = None if candidates.rungs is None else np.full(n, candidates.rungs.max(), dtype=np.uint8)
         return ConformerSet(molecule=candidates.molecule, positions=positions.astype(np.float32), rungs=rungs)
@@ -112,6 +114,10 @@ class ModelSampler:
             assert seed is not None
             results[key] = seed, _SEED
         return [_joined(seeds, [results[index, c] for c in range(n)]) for index, (seeds, n) in enumerate(sets)]
+
+
+def _window(molecule: Molecule) -> float:
+    return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= _MACROCYCLE else _RANKED_WINDOW
 
 
 def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]]) -> ConformerSet:
