@@ -84,3 +84,9 @@ def test_pairing_finds_relabelled_copies_of_the_references():
     conformers = ConformerSet(molecule=molecule, positions=seeds[::-1].copy())
     paired = with_seeds(conformers, SeedSettings(pool=5), seed=11)
     np.testing.assert_allclose(paired.seeds, conformers.positions, atol=1e-3)
+
+
+def test_largest_ring():
+    from conformergen.chem import largest_ring
+
+    assert [largest_ring(s) for s in ("CCO", "c1ccc2ccccc2c1", "C1CCCCCCCCCCC1C1CC1")] == [0, 6, 12]

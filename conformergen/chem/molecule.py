@@ -64,7 +64,8 @@ def n_rotors(smiles: str) -> int:
 
 def largest_ring(smiles: str) -> int:
     """Atoms of the largest ring of the smallest set of smallest rings; 0 without any."""
-    return max(map(len, parse_smiles(smiles).GetRingInfo().AtomRings()), default=0)
+    mol = parse_smiles(smiles)  # its rings do not outlive it
+    return max(map(len, mol.GetRingInfo().AtomRings()), default=0)
 
 
 def largest_fragment(text: str) -> str:

@@ -29,7 +29,7 @@ class RankingSettings:
     Attributes:
         steps: Optimiser steps.
         learning_rate: Peak; linear warm-up, then a cosine to 0.
-        warmup: Steps of warm-up.
+        warmup: Steps of warm-up, at most a fifth of all.
         weight_decay: AdamW decay.
         molecules: Molecules in one step.
         conformers: Conformers of each molecule in one step, at most.
@@ -111,7 +111,7 @@ def train_ranker(
             order.extend(rng.permutation(len(data.sets)).tolist())
         picked, order = order[: settings.molecules], order[settings.molecules :]
         chosen = [(i, rng.permutation(len(data.sets[i].conformers))[: settings.conformers]) for i in picked]
-        rate = min(1.0, (step + 1) / max(1, settings.warmup))
+        rate = min(1.0, (step + 1) / max(1, min(settings.warmup, settings.steps // 5)))
         rate *= 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
         for group in optimizer.param_groups:
             group["lr"] = rate * settings.learning_rate
