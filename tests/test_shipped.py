@@ -88,8 +88,11 @@ def test_shipped_training_sets_come_from_the_training_molecules():
     assert len(ensembles) >= 68
     assert all(e.energies is not None and e.energies.max() <= 6.0 and e.seeds is not None for e in ensembles)
     ranked = [e.conformers for path in sorted((TRAINING.parent / "ranking").glob("*.h5")) for e in read_shard(path)]
-    assert len(ranked) > 1000
-    for conformers in (*singles, *ensembles, *ranked[::10]):
+    assert len(ranked) > 2000
+    relaxed = [e.conformers for path in sorted((TRAINING.parent / "relaxed").glob("*.h5")) for e in read_shard(path)]
+    assert all(e.energies is not None and e.seeds is not None for e in relaxed)
+    assert len(relaxed) > 90
+    for conformers in (*singles, *ensembles, *relaxed, *ranked[::10]):
         assert connectivity_key(conformers.molecule.smiles) in listed
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
         assert stereo_ok(conformers.positions, conformers.molecule.graph).all()
