@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol. Of macrocycles, from so many
 #: ring atoms on, more: the ranker has seen none.
-_RANKED_WINDOW: Final = 3.0
+_RANKED_WINDOW: Final = 4.0
 _MACROCYCLE, _MACROCYCLE_WINDOW = 9, 10.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
