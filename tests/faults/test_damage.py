@@ -87,7 +87,7 @@ def test_flipped_bits_are_never_silent(shard, tmp_path, times, name):
     data = target.read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(times(300, 10_000)):
+    for _ in range(times(500, 10_000)):
         damaged = bytearray(data)
         damaged[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
         target.write_bytes(bytes(damaged))
@@ -116,7 +116,7 @@ def test_flipped_bits_of_a_checkpoint_are_never_silent(tmp_path, times):
     rng = np.random.default_rng(0)
     for path in sorted((tmp_path / "m").glob("*.safetensors")) + sorted((tmp_path / "m").glob("*.json")):
         data = path.read_bytes()
-        for _ in range(times(8, 2_000)):
+        for _ in range(times(20, 2_000)):
             damaged = bytearray(data)
             damaged[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
             path.write_bytes(bytes(damaged))

@@ -113,7 +113,7 @@ def test_mutated_molecules_never_hurt_the_parent(tmp_path, times):
     read = refused = died = 0
     (tmp_path / "good.pkl").write_bytes(good)
     with ReaderChild() as child:
-        for i in range(times(200, 20_000)):
+        for i in range(times(1_500, 100_000)):
             damaged = bytearray(good)
             for _ in range(int(rng.integers(1, 4))):
                 damaged[marked + int(rng.integers(len(binary)))] = int(rng.integers(256))
@@ -128,7 +128,7 @@ def test_mutated_molecules_never_hurt_the_parent(tmp_path, times):
             if i % 50 == 0:
                 assert len(child.load(tmp_path / "good.pkl")[1]["positions"]) == mol.GetNumAtoms()
     assert refused > 0
-    assert read + refused == times(200, 20_000)
+    assert read + refused == times(1_500, 100_000)
 
 
 # --- HDF5 --------------------------------------------------------------------------------------------------
@@ -170,6 +170,13 @@ def _hdf5(path, kind):  # noqa: C901
             file.create_dataset("positions", data=np.zeros((1000, 3), "i4"), scaleoffset=3)
         elif kind == "vlen":
             file.create_dataset("positions", shape=(3,), dtype=h5py.vlen_dtype(np.dtype("f4")))
+        elif kind == "quad":
+            file.create_dataset("positions", data=np.zeros(3, dtype="f16"))
+        elif kind == "complex":
+            file.create_dataset("positions", data=np.zeros(3, dtype="c16"))
+        elif kind == "enum":
+            file.create_dataset("positions", data=np.zeros(3, "u1"), dtype=h5py.enum_dtype({"a": 0}, basetype="u1"))
+            file["more"] = h5py.SoftLink("/nowhere")
 
 
 HOSTILE = (
@@ -183,7 +190,7 @@ HOSTILE = (
     "strings",
     "objects",
 )
-HOSTILE += ("references", "rank", "lzf", "scaleoffset", "vlen")
+HOSTILE += ("references", "rank", "lzf", "scaleoffset", "vlen", "quad", "complex", "enum")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -72,7 +72,7 @@ class TestGenerate:
         rng = random.Random(0)
         command = self.command(smiles, tmp_path / "out.sdf")
         full = [sys.executable, "-m", "conformergen", *map(str, command)]
-        for _ in range(times(6, 500)):
+        for _ in range(times(12, 500)):
             killed = 0
             while killed < 2 and _kill_at_random(full, rng, whole[1]):
                 killed += 1
@@ -130,7 +130,7 @@ class TestPreprocess:
 
     def test_random_moments(self, conformers, whole, digests, tmp_path, times):
         rng = random.Random(1)
-        for i in range(times(4, 500)):
+        for i in range(times(12, 500)):
             script = self.script(conformers, tmp_path / str(i))
             _kill_at_random(script, rng, whole[1])
             subprocess.run(script, check=True, capture_output=True)
