@@ -5,7 +5,7 @@
 
 For each molecule of a list, different MMFF94s minima of the torsion search within 16 kcal/mol, and the GFN2-xTB single
 points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
-a force-field geometry is off by 1.1 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
+a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
 it leads to. One shard a part; a part that is there is not made again.
 """
 

@@ -9,23 +9,16 @@ random: both count as found (``same_hand`` does without). The curve of recall ag
 optimisation of the first minima and one after each round of crossing. Finished molecules in OUT are not repeated.
 """
 
-import argparse
-import fnmatch
 import json
 import resource
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
-from rdkit.Chem import FindMolChiralCenters
+from genuine import Genuine, arguments, rows
 
-from conformergen.chem import conformer_positions, heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
 from conformergen.datasets.readers.interface import RawEnsemble
-from conformergen.datasets.readers.sdf import read
-from conformergen.errors import MoleculeError
 from conformergen.evaluation.summary import bootstrap_mean
-from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.refinement.engines import XtbProgram
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
@@ -57,39 +50,25 @@ def compare(raw: RawEnsemble, result: ReferenceResult, stages: list[Stage]) -> d
     """Recall, energies and cost of one molecule."""
     ours = result.conformers
     molecule = ours.molecule
-    mapped = conformer_positions(molecule, raw.conformers, check_stereo=True)
-    kept = [i for i, m in enumerate(mapped) if not isinstance(m, str)]
-    theirs = np.array([mapped[i] for i in kept], dtype=np.float64)
-    energies = np.array([float(raw.conformers[i].GetProp("E_REL_KCAL")) for i in kept])
-    energies -= energies.min()
-    mol = to_mol(molecule)
-    heavy = heavy_atoms(mol)
-    group = symmetry_group(mol)
-    achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
-
-    def distances(made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        strict = group_rmsd_matrix(theirs[:, heavy], made[:, heavy], group)
-        if not achiral:
-            return strict, strict
-        return strict, np.minimum(strict, group_rmsd_matrix(theirs[:, heavy], -made[:, heavy], group))
-
+    theirs = Genuine(raw, molecule)
+    energies = theirs.energies - theirs.energies.min()
     curve = []
     for stage, seconds, positions in stages:
-        found = distances(positions)[1].min(1) < NEAR
+        found = theirs.distances(positions)[1].min(1) < NEAR
         curve.append([stage, round(seconds, 1), *(float(found[energies <= w].mean()) for w in WINDOWS)])
-    strict, rmsd = distances(ours.positions.astype(np.float64))
+    strict, rmsd = theirs.distances(ours.positions)
     found = rmsd.min(1) < NEAR
     engine = XtbProgram(molecule)
-    lowest = engine.optimise(theirs[int(energies.argmin())])
+    lowest = engine.optimise(theirs.positions[int(energies.argmin())])
     own = engine.energy(ours.positions[0].astype(np.float64))
     assert lowest is not None
     assert own is not None
     return {
         "name": raw.name,
         "smiles": molecule.smiles,
-        "heavy": len(heavy),
-        "theirs": len(kept),
-        "left_out": len(mapped) - len(kept),
+        "heavy": len(theirs.heavy),
+        "theirs": len(theirs.positions),
+        "left_out": theirs.n_left_out,
         "ours": len(ours.positions),
         **{f"recall_{w:g}": float(found[energies <= w].mean()) for w in WINDOWS},
         **{f"same_hand_{w:g}": float((strict.min(1) < NEAR)[energies <= w].mean()) for w in WINDOWS},
@@ -102,46 +81,24 @@ def compare(raw: RawEnsemble, result: ReferenceResult, stages: list[Stage]) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("excerpt", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--select", default="geomdrugs_t*")
-    parser.add_argument("--max-heavy", type=int, default=30)
-    parser.add_argument("--limit", type=int, default=20)
+    parser = arguments(__doc__)
     parser.add_argument("--lean", action="store_true")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     settings = ReferenceSettings.lean(engine="xtb") if options.lean else ReferenceSettings(engine="xtb")
-    rows: list[dict[str, object]] = []
-    for raw in read(options.excerpt):
-        if len(rows) == options.limit:
-            break
-        if not fnmatch.fnmatchcase(raw.name, options.select) or not raw.smiles:
-            continue
-        if len(heavy_atoms(to_mol(molecule_from_smiles(raw.smiles)))) > options.max_heavy:
-            continue
-        finished = options.out / f"{raw.name}.json"
-        if not finished.exists():
-            try:
-                row = compare(raw, *search(raw, settings))
-            except MoleculeError as error:
-                row = {"name": raw.name, "error": str(error), "recall_3": 0.0, "recall_6": 0.0}
-            finished.write_text(json.dumps(row) + "\n")
-        rows.append(json.loads(finished.read_text()))
-        print(json.dumps(rows[-1]), flush=True)
-    (options.out / "recall.json").write_text(json.dumps({"settings": asdict(settings), "rows": rows}, indent=1) + "\n")
+    found = rows(options, lambda raw: compare(raw, *search(raw, settings)), recall_3=0.0, recall_6=0.0)
+    (options.out / "recall.json").write_text(json.dumps({"settings": asdict(settings), "rows": found}, indent=1) + "\n")
     lines = []
     for key in ("recall_3", "recall_6"):
-        values = np.array([float(r[key]) for r in rows])  # type: ignore[arg-type]
+        values = np.array([float(r[key]) for r in found])
         low, high = bootstrap_mean(values)
         lines.append(f"{key}: mean {values.mean():.3f} [{low:.3f}, {high:.3f}], median {np.median(values):.3f}")
-    differences = np.array([float(r["lowest_difference"]) for r in rows if "lowest_difference" in r])  # type: ignore[arg-type]
+    differences = np.array([float(r["lowest_difference"]) for r in found if "lowest_difference" in r])
     lines.append(f"lowest energy at most 0.1 kcal/mol above theirs: {(differences <= 0.1).mean():.3f} of molecules")
-    lines.append(f"CPU seconds: mean {np.mean([float(r.get('cpu_seconds', 0)) for r in rows]):.0f}")  # type: ignore[arg-type]
+    lines.append(f"CPU seconds: mean {np.mean([float(r.get('cpu_seconds', 0)) for r in found]):.0f}")
     lines.append("curve, CPU s and recall within 3 and 6 kcal/mol (a search that has ended keeps its last point):")
-    curves = [r["curve"] for r in rows if "curve" in r]
-    for stage in range(max(map(len, curves))):  # type: ignore[arg-type]
-        points = np.array([c[min(stage, len(c) - 1)][1:] for c in curves])  # type: ignore[index, arg-type]
+    curves = [r["curve"] for r in found if "curve" in r]
+    for stage in range(max(map(len, curves))):
+        points = np.array([c[min(stage, len(c) - 1)][1:] for c in curves])
         lines.append("  {:6.0f}  {:.3f}  {:.3f}".format(*points.mean(0)))
     print("\n".join(lines))
 

@@ -1,7 +1,7 @@
 """Batches over all molecules, with noise keyed by (seed, molecule, conformer)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,17 +116,11 @@ def sample_batch(
 
 
 def sample_in_memory(
-    network: Network,
-    diffusion: DiffusionSettings,
-    jobs: Sequence[SamplingJob],
-    settings: SamplingSettings,
-    *,
-    seed: int,
-    device: torch.device | str = "cpu",
+    sample: Callable[[Sequence[SamplingJob]], list[Float32[np.ndarray, "_ 3"]]], jobs: Sequence[SamplingJob]
 ) -> list[Float32[np.ndarray, "_ 3"] | None]:
-    """``sample_batch``, halving the batch where memory runs out; None for a job that does not fit alone."""
+    """What ``sample`` makes of a batch, halved where memory runs out; None for a job that does not fit alone."""
     try:
-        return [*sample_batch(network, diffusion, jobs, settings, seed=seed, device=device)]
+        return [*sample(jobs)]
     except (MemoryError, RuntimeError) as error:
         # torch names the device's allocator in a RuntimeError; for CUDA it has a class of its own.
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
@@ -134,11 +128,7 @@ def sample_in_memory(
     if len(jobs) == 1:
         return [None]
     middle = len(jobs) // 2
-    return [
-        positions
-        for half in (jobs[:middle], jobs[middle:])
-        for positions in sample_in_memory(network, diffusion, half, settings, seed=seed, device=device)
-    ]
+    return sample_in_memory(sample, jobs[:middle]) + sample_in_memory(sample, jobs[middle:])
 
 
 def equivariance_error(

@@ -176,22 +176,22 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
         units = out / UNITS
         units.mkdir(parents=True, exist_ok=True)
         tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
-        results: list[Path | MoleculeError | None] = []
-        for task, result in zip(tasks, map_molecules(run_task, tasks, jobs=jobs, timeout=_TIMEOUT), strict=True):
-            progress(1)
-            results.append(result)
-            if isinstance(result, MoleculeError):
-                on_failure(_failure(task, result))
+        results: list[Path | MoleculeError | None] = [None] * len(tasks)
+
+        def work(chosen: list[int]) -> None:
+            made = map_molecules(run_task, [tasks[i] for i in chosen], jobs=jobs, timeout=_TIMEOUT)
+            for i, result in zip(chosen, made, strict=True):
+                results[i] = result
+                progress(int(result is not None))
+                if isinstance(result, MoleculeError):
+                    on_failure(_failure(tasks[i], result))
+
+        work(list(range(len(tasks))))
         if not alone():
             return None
         sweep(units)
         # What another run was at is done by now, or that run is gone.
-        left = [i for i, result in enumerate(results) if result is None]
-        again = map_molecules(run_task, [tasks[i] for i in left], jobs=jobs, timeout=_TIMEOUT)
-        for i, result in zip(left, again, strict=True):
-            results[i] = result
-            if isinstance(result, MoleculeError):
-                on_failure(_failure(tasks[i], result))
+        work([i for i, result in enumerate(results) if result is None])
         return _pack(tasks, results, out, settings=settings, seed=seed, split=split, formats=formats, jobs=jobs)
 
 

@@ -14,7 +14,6 @@ from conformergen.checkpoint import load_model
 from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.reader_process import ReaderChild
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch, sample_in_memory
-from conformergen.sampling import queue as sampling_queue
 from conformergen.workflows.generate import GenerateSettings, generate_stream
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()]
 )
-def test_batches_are_halved_where_memory_ends(tiny_run, ensembles, monkeypatch, error):
+def test_batches_are_halved_where_memory_ends(tiny_run, ensembles, error):
     """F21: the same conformers as in one batch, to rounding; what does not fit alone is None; bugs are not caught."""
     model = load_model(tiny_run)
     jobs = [
@@ -36,23 +35,25 @@ def test_batches_are_halved_where_memory_ends(tiny_run, ensembles, monkeypatch, 
     largest = max(job.molecule.graph.n_atoms for job in jobs)
     sizes = []
 
-    def limited(network, diffusion, jobs, *rest, **options):
+    def limited(jobs):
         sizes.append(len(jobs))
         if len(jobs) > 2 or jobs[0].molecule.graph.n_atoms == largest:
             raise error
-        return sample_batch(network, diffusion, jobs, *rest, **options)
+        return sample_batch(model.network, model.diffusion, jobs, settings, seed=0)
 
-    monkeypatch.setattr(sampling_queue, "sample_batch", limited)
-    found = sample_in_memory(model.network, model.diffusion, jobs, settings, seed=0)
+    found = sample_in_memory(limited, jobs)
     assert max(sizes) == len(jobs)
     for job, positions, expected in zip(jobs, found, whole, strict=True):
         if job.molecule.graph.n_atoms == largest:
             assert positions is None
         else:
             assert positions == pytest.approx(expected, abs=1e-5)
-    monkeypatch.setattr(sampling_queue, "sample_batch", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+
+    def broken(jobs):
+        raise RuntimeError("a bug")
+
     with pytest.raises(RuntimeError, match="a bug"):
-        sample_in_memory(model.network, model.diffusion, jobs, settings, seed=0)
+        sample_in_memory(broken, jobs)
 
 
 def test_memory_that_ends_is_one_line():

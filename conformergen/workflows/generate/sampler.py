@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -76,7 +77,7 @@ class ModelSampler:
 
     def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers."""
-        from conformergen.sampling import SamplingJob, sample_in_memory
+        from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
 
         sets = [(self._ranked(candidates, n), n) for candidates, n in sets]
         jobs: dict[tuple[int, int], SamplingJob] = {}
@@ -87,6 +88,14 @@ class ModelSampler:
                     conformer=conformer,
                     seed_positions=seeds.positions[conformer % len(seeds)],
                 )
+        sample = partial(
+            sample_batch,
+            self.model.network,
+            self.model.diffusion,
+            settings=self.sampling,
+            seed=self.settings.seed,
+            device=self.device,
+        )
         results: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
         for attempt in range(_ATTEMPTS):
             waiting = [replace(jobs[key], attempt=attempt) for key in jobs if key not in results]
@@ -96,14 +105,7 @@ class ModelSampler:
             if attempt:
                 count(redrawn=len(waiting))
             for batch in self._batches(waiting, [index for index, _ in keys]):
-                sampled = sample_in_memory(
-                    self.model.network,
-                    self.model.diffusion,
-                    [waiting[i] for i in batch],
-                    self.sampling,
-                    seed=self.settings.seed,
-                    device=self.device,
-                )
+                sampled = sample_in_memory(sample, [waiting[i] for i in batch])
                 for i, positions in zip(batch, sampled, strict=True):
                     if positions is not None and is_valid(positions[None], waiting[i].molecule)[0]:
                         results[keys[i]] = positions, min(attempt, _REDRAWN)
