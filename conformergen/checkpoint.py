@@ -186,13 +186,17 @@ def write_checkpoint(folder: Path, files: dict[str, bytes]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    for name, content in {**files, DIGESTS: (json.dumps(digests, indent=1) + "\n").encode()}.items():
-        with (temporary / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fault_point("checkpoint.file")
-    sync_folder(temporary)
+    try:
+        for name, content in {**files, DIGESTS: (json.dumps(digests, indent=1) + "\n").encode()}.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fault_point("checkpoint.file")
+        sync_folder(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # above all on a full disk
+        raise
     if folder.exists():
         replace_folder(temporary, folder)
     else:

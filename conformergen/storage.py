@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -134,8 +135,10 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
+def exclusive(lock: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a lock file while working on an output; it is gone with the process, however that ends.
+
+    Yields whether the last owner died with it: the file is there, and nobody holds it.
 
     Args:
         lock: The file.
@@ -146,8 +149,9 @@ def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
     """
     descriptor = _acquire(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
+        abandoned = os.fstat(descriptor).st_size > 0
         _sign(descriptor)
-        yield
+        yield abandoned
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
@@ -184,11 +188,22 @@ def shared(lock: Path) -> Iterator[Callable[[], bool]]:
         os.close(descriptor)
 
 
-@contextmanager
-def output_folder(out: Path, *, join: bool = False) -> Iterator[Callable[[], bool]]:
-    """Own a folder, or with ``join`` share it; yields what tells whether this run is alone, once its units are done.
+@dataclass(frozen=True)
+class Ownership:
+    """An output folder that is this run's, or that it shares.
 
-    Whoever is alone has removed the temporaries of dead runs.
+    Attributes:
+        alone: Asked once the units of this run are done; whoever is alone has removed the temporaries of dead runs.
+        suspicious: Whether the last run here died, or may have: what killed it may come again.
+    """
+
+    alone: Callable[[], bool]
+    suspicious: bool
+
+
+@contextmanager
+def output_folder(out: Path, *, join: bool = False) -> Iterator[Ownership]:
+    """Own a folder, or with ``join`` share it.
 
     Raises:
         LockedError: When another run works on ``out`` and does not share it.
@@ -202,11 +217,11 @@ def output_folder(out: Path, *, join: bool = False) -> Iterator[Callable[[], boo
                     sweep(out)
                 return mine
 
-            yield alone
+            yield Ownership(alone, suspicious=True)
     else:
-        with exclusive(out / LOCK):
+        with exclusive(out / LOCK) as abandoned:
             sweep(out)
-            yield lambda: True
+            yield Ownership(lambda: True, suspicious=abandoned)
 
 
 @contextmanager

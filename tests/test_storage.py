@@ -67,9 +67,10 @@ def test_last_of_those_that_share_is_alone(tmp_path):
         with storage.output_folder(tmp_path, join=True) as second:
             with pytest.raises(LockedError, match="shares it"), storage.output_folder(tmp_path):
                 pass
-            assert not second()
+            assert not second.alone()
+            assert second.suspicious
         (tmp_path / "half.tmp-99999999").touch()
-        assert first()
+        assert first.alone()
         assert not (tmp_path / "half.tmp-99999999").exists()
     assert list(tmp_path.iterdir()) == []
 

@@ -4,9 +4,11 @@ GFN2-xTB: Bannwarth, Ehlert, Grimme 2019, doi 10.1021/acs.jctc.8b01176. GFN-FF: 
 doi 10.1002/anie.202004239. RMSD metadynamics: Grimme 2019, doi 10.1021/acs.jctc.9b00143.
 """
 
+import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ _ENERGY: Final = re.compile(r"energy:?\s+(-?\d+\.\d+)")
 _GAP: Final = re.compile(r"HOMO-LUMO GAP\s+(-?\d+\.\d+)")
 #: Last column of the line "full" in the table of the dipole.
 _DIPOLE: Final = re.compile(r"molecular dipole:.*?full:(?:\s+-?\d+\.\d+){3}\s+(\d+\.\d+)", re.DOTALL)
+#: Bytes of scratch space below which a run may have been cut short.
+_ROOM: Final = 1 << 20
 _TOTAL: Final = re.compile(r"TOTAL ENERGY\s+(-?\d+\.\d+)")
 
 
@@ -60,7 +64,11 @@ def require() -> None:
 
 
 def _run(arguments: list[str], folder: Path, *, timeout: float) -> str | None:
-    """Standard output of one xtb process, or None when it failed or ran out of time."""
+    """Standard output of one xtb process, or None when it failed or ran out of time.
+
+    Raises:
+        OSError: Where there is no room for its files: what it leaves then looks like a failed or a shorter run.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_STACKSIZE": "1G"}
     try:
         done = subprocess.run(
@@ -69,6 +77,8 @@ def _run(arguments: list[str], folder: Path, *, timeout: float) -> str | None:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None
+    if done.returncode == -signal.SIGXFSZ or shutil.disk_usage(folder).free < _ROOM:
+        raise OSError(errno.ENOSPC, "no room for the files of xtb", str(folder))
     return done.stdout if done.returncode == 0 else None
 
 

@@ -172,14 +172,16 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
     if unknown := set(formats) - set(FORMATS):
         raise InputError(f"--format {', '.join(unknown)} is not one of {', '.join(FORMATS)}")
     make_splitter(split)
-    with output_folder(out, join=join) as alone:
+    with output_folder(out, join=join) as owned:
         units = out / UNITS
         units.mkdir(parents=True, exist_ok=True)
         tasks = [ReferenceTask(record=r, folder=str(units), settings=settings, seed=seed) for r in records]
         results: list[Path | MoleculeError | None] = [None] * len(tasks)
 
         def work(chosen: list[int]) -> None:
-            made = map_molecules(run_task, [tasks[i] for i in chosen], jobs=jobs, timeout=_TIMEOUT)
+            made = map_molecules(
+                run_task, [tasks[i] for i in chosen], jobs=jobs, timeout=_TIMEOUT, isolated=owned.suspicious
+            )
             for i, result in zip(chosen, made, strict=True):
                 results[i] = result
                 progress(int(result is not None))
@@ -187,7 +189,7 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
                     on_failure(_failure(tasks[i], result))
 
         work(list(range(len(tasks))))
-        if not alone():
+        if not owned.alone():
             return None
         sweep(units)
         # What another run was at is done by now, or that run is gone.

@@ -27,8 +27,8 @@ from conformergen.datasets.shards import (
 from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
 from conformergen.records import Failure
-from conformergen.storage import CLAIM, claimed, exclusive, json_digest, output_folder
-from conformergen.workflows.pool import map_molecules
+from conformergen.storage import CLAIM, claimed, exclusive, fault_point, json_digest, output_folder
+from conformergen.workflows.pool import Workers
 
 #: Seconds of wall time for one molecule, seeds included.
 _TIMEOUT: Final = 900.0
@@ -106,10 +106,10 @@ def preprocess(
         LockedError: When another run works on ``out``, or, with ``join``, one that does not share it.
     """
     formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
-    work = _Units(sources, formats, out, settings, jobs=jobs)
-    with output_folder(out, join=join) as alone:
+    with output_folder(out, join=join) as owned, Workers(jobs, isolated=owned.suspicious) as workers:
+        work = _Units(sources, formats, out, settings, workers)
         work(progress)
-        if not alone():
+        if not owned.alone():
             return None
         if work.left:  # of runs that joined and are gone
             work(lambda n: None)
@@ -122,9 +122,10 @@ class _Units:
     """The shards of a run: each is made unless the manifest has it or another run is at it."""
 
     def __init__(
-        self, sources: list[Path], formats: list[str], out: Path, settings: PreprocessSettings, *, jobs: int
+        self, sources: list[Path], formats: list[str], out: Path, settings: PreprocessSettings, workers: Workers
     ) -> None:
-        self.sources, self.formats, self.out, self.settings, self.jobs = sources, formats, out, settings, jobs
+        self.sources, self.formats, self.out, self.settings = sources, formats, out, settings
+        self.map = partial(workers.map, timeout=_TIMEOUT)
         self.split = make_splitter(settings.split)
         self.configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
         self.digest = json_digest(self.configuration)
@@ -155,9 +156,7 @@ class _Units:
     def _make(self, name: str, block: list[tuple[int, RawEnsemble]], progress: Callable[[int], None]) -> dict[str, Any]:
         entries, failures, dropped = [], [], Counter[str]()
         work = partial(_prepare_one, settings=self.settings)
-        for (index, raw), result in zip(block, map_molecules(
-            work, (raw for _, raw in block), jobs=self.jobs, timeout=_TIMEOUT
-        ), strict=True):  # fmt: skip
+        for (index, raw), result in zip(block, self.map(work, (raw for _, raw in block)), strict=True):
             progress(1)
             if isinstance(result, MoleculeError):
                 failures.append(Failure.of(result, index=index, text=raw.smiles, name=raw.name))
@@ -214,6 +213,7 @@ def connectivity_key(smiles: str) -> str:
 
 
 def _prepare_one(raw: RawEnsemble, settings: PreprocessSettings) -> Prepared:
+    fault_point(f"molecule.{raw.name}")
     prepared = prepare(raw, max_confs=settings.max_confs)
     if settings.seeds is None or len(prepared.conformers) == 0:
         return prepared

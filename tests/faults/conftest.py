@@ -1,8 +1,9 @@
 """Fault injection: small by default, the full counts of docs/reliability.md with CG_FAULTS=full (``make faults``)."""
 
 import hashlib
+import json
 import os
-import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,27 +19,50 @@ def times():
     return lambda small, full: full if FULL else small
 
 
+class Runner:
+    """Runs commands and scripts, each in a process of its own forked by ``helpers/zygote.py``."""
+
+    def __init__(self):
+        self._zygote = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "helpers" / "zygote.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def __call__(self, *arguments, timeout=300.0, **how):
+        """Exit status and stderr of a ``conformergen`` command."""
+        answer = self._ask(arguments, timeout, **how)
+        assert not answer["interrupted"], f"{arguments} took over {timeout} s"
+        return answer["code"], answer["stderr"]
+
+    def killed(self, *arguments, after, **how):
+        """Kill a command after some seconds; whether it was still running."""
+        return self._ask(arguments, after, **how)["interrupted"]
+
+    def terminated(self, *arguments, after, **how):
+        """Send SIGTERM to a command after some seconds, SIGKILL ten later; exit status and stderr."""
+        answer = self._ask(arguments, after, number=signal.SIGTERM, **how)
+        return answer["code"], answer["stderr"]
+
+    def _ask(self, arguments, seconds, *, number=signal.SIGKILL, script="", fault="", file_limit=None, cwd=None):
+        task = {
+            "arguments": [str(a) for a in arguments], "script": script, "fault": fault, "signal": int(number),
+            "file_limit": file_limit, "cwd": cwd and str(cwd), "seconds": seconds,
+        }  # fmt: skip
+        self._zygote.stdin.write(json.dumps(task) + "\n")
+        self._zygote.stdin.flush()
+        return json.loads(self._zygote.stdout.readline())
+
+    def close(self):
+        self._zygote.stdin.close()
+        self._zygote.wait()
+
+
 @pytest.fixture(scope="session")
 def run():
-    """One conformergen command in a process of its own; its exit status and stderr."""
-
-    def call(*arguments, fault="", file_limit=None, cwd=None, timeout=300):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment.pop("CG_FAULT", None)
-        if fault:
-            environment["CG_FAULT"] = fault
-
-        def limit():
-            if file_limit is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-
-        done = subprocess.run(
-            [sys.executable, "-m", "conformergen", *map(str, arguments)],
-            env=environment, capture_output=True, text=True, timeout=timeout, cwd=cwd, preexec_fn=limit,
-        )  # fmt: skip
-        return done.returncode, done.stderr
-
-    return call
+    """A ``Runner``."""
+    runner = Runner()
+    yield runner
+    runner.close()
 
 
 @pytest.fixture(scope="session")

@@ -299,5 +299,14 @@ def test_bad_workers_cost_only_their_molecules(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment
     )  # fmt: skip
-    assert done.stdout.split() == ["0", "1", "timeout", "3", "crash", "5", "crash", "7", "oom", "9"], done.stderr
+    assert done.stdout.split() == ["0", "1", "timeout", "3", "crash", "5", "crash", "7", "oom", "oom"], done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_script_without_a_guard_is_told_so(tmp_path):
+    """Its worker processes run the script again; the error is the script's, not each molecule's."""
+    script = tmp_path / "script.py"
+    script.write_text("from conformergen.workflows.pool import map_molecules\nlist(map_molecules(abs, [1], jobs=2))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "RuntimeError: a worker process could not start" in done.stderr

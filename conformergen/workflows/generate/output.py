@@ -111,11 +111,15 @@ def generate_to(
         LockedError: When another run writes ``out``.
     """
     if out == "-":
-        return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
+        return _generate(
+            records, out, settings, resume=resume, isolated=False, on_failure=on_failure, progress=progress
+        )
     writer_class(out)
-    with exclusive(Path(f"{out}.lock")):
+    with exclusive(Path(f"{out}.lock")) as abandoned:
         sweep(Path(out).parent, prefix=Path(out).name)
-        return _generate(records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
+        return _generate(
+            records, out, settings, resume=resume, isolated=abandoned, on_failure=on_failure, progress=progress
+        )
 
 
 def _generate(
@@ -124,6 +128,7 @@ def _generate(
     settings: GenerateSettings,
     *,
     resume: bool,
+    isolated: bool,
     on_failure: Callable[[Failure], None],
     progress: Callable[[int], None],
 ) -> GenerateSummary:
@@ -146,7 +151,10 @@ def _generate(
         on_failure(failure)
 
     try:
-        for item in generate_stream(inputs, settings, before=summary, on_failure=failed, progress=progress):
+        stream = generate_stream(
+            inputs, settings, before=summary, isolated=isolated, on_failure=failed, progress=progress
+        )
+        for item in stream:
             if not isinstance(item, GenerateSummary):
                 writer.write(*item)
                 continue

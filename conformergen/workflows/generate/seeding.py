@@ -24,6 +24,7 @@ from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import MoleculeError
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.records import ConformerSet, Molecule
+from conformergen.storage import fault_point
 from conformergen.workflows.generate.settings import GenerateSettings
 from conformergen.workflows.isomers import isomers
 from conformergen.workflows.reference import ReferenceSettings, reference_ensemble
@@ -115,6 +116,7 @@ def search_minima(record: InputRecord, *, settings: GenerateSettings) -> Seeded:
 
 
 def _prepare(record: InputRecord, settings: GenerateSettings, make: Callable[[Molecule, int], ConformerSet]) -> Seeded:
+    fault_point(f"molecule.{record.name}")
     if not record.smiles:
         raise MoleculeError("parse", "unreadable input record")
     smiles = largest_fragment(record.smiles) if settings.fragments == "largest" else record.smiles

@@ -40,6 +40,7 @@ def generate_stream(
     settings: GenerateSettings,
     *,
     before: GenerateSummary | None = None,
+    isolated: bool = False,
     on_failure: Callable[[Failure], None] = lambda failure: None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[ConformerSet, Provenance] | GenerateSummary]:
@@ -49,6 +50,7 @@ def generate_stream(
         records: Inputs, read as they are needed.
         settings: How conformers are made.
         before: Counts of blocks that were made earlier.
+        isolated: Work in another process even with one job.
         on_failure: Receives each failed input.
         progress: Called with 1 for each input.
 
@@ -68,7 +70,7 @@ def generate_stream(
         seeder, ranked = (settings.method, False) if sampler is None else (sampler.seeder, sampler.ranks)
         seeding, timeout = partial(prepare_seeds, settings=settings, seeder=seeder, ranked=ranked), _TIMEOUT
     finishing = partial(finish, settings=settings)
-    with Workers(settings.jobs) as workers:
+    with Workers(settings.jobs, isolated=isolated) as workers:
         to_seed, to_report = itertools.tee(records)
         seeds = zip(to_report, workers.map(seeding, to_seed, timeout=timeout, ahead=BLOCK), strict=True)
         while block := list(itertools.islice(seeds, BLOCK)):

@@ -18,4 +18,6 @@ def work(item: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if item == 8:
         raise MemoryError
+    if item == 9:
+        return len(bytearray(int(0.7 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))))
     return item
