@@ -2,15 +2,18 @@
 
     python benchmarks/ranking_data.py data/reference-drugs/molecules.smi -o runs/ranking [--part 1/30] [--jobs 1]
     python benchmarks/ranking_data.py runs/ranking/part-001-of-030.h5 -o runs/relaxed --part 1/30
+    python benchmarks/ranking_data.py runs/relaxed -o data/reference-drugs/relaxed --pack
 
 For each molecule of a list, different MMFF94s minima of the torsion search within 16 kcal/mol, and the GFN2-xTB single
 points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
-it leads to. One shard a part; a part that is there is not made again.
+it leads to. One shard a part; a part that is there is not made again. ``--pack`` makes one shard folder, for ``train``
+and ``train-ranker``, of the parts: a tenth of the molecules, by their keys, for validation, positions to 2^-10 Å.
 """
 
 import argparse
 import zlib
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import numpy as np
 
 from conformergen.chem import TorsionSettings, molecule_from_smiles, torsion_minima
 from conformergen.datasets.inputs import InputRecord, read_inputs
+from conformergen.datasets.pairing import SeedSettings
 from conformergen.datasets.shards import ShardEntry, read_shard, write_shard
 from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
@@ -25,11 +29,16 @@ from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
 from conformergen.refinement.engines import XtbProgram
+from conformergen.storage import json_digest
 from conformergen.workflows.pool import map_molecules
+from conformergen.workflows.preprocess import write_manifest
+from conformergen.workflows.train_ranker import is_held_out
 
 WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points.
 LEVEL, SPREAD = "sloppy", 5.0
+#: Molecules in a packed shard.
+PACKED = 500
 
 
 def scored(record: InputRecord, *, n: int) -> ConformerSet:
@@ -81,6 +90,29 @@ def relaxed(known: ConformerSet, *, n: int) -> ConformerSet:
     )
 
 
+def pack(parts: Path, out: Path) -> None:
+    """One shard folder of all parts."""
+    entries = [
+        ShardEntry(conformers=rounded(e.conformers), split="val" if is_held_out(e.conformers.molecule) else "train")
+        for path in sorted(parts.glob("*.h5"))
+        for e in read_shard(path)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    lines = {}
+    for i, first in enumerate(range(0, len(entries), PACKED)):
+        block = entries[first : first + PACKED]
+        line = write_shard(out / f"shard-{i:05d}.h5", block)
+        lines[line["name"]] = line | {"requested": len(block), "dropped": {}, "failures": []}
+    configuration = {"sources": [str(parts)], "seeds": asdict(SeedSettings(pairing="relaxed"))}
+    write_manifest(out, configuration, json_digest(configuration), lines)
+
+
+def rounded(conformers: ConformerSet) -> ConformerSet:
+    """Positions and seeds to 2^-10 Å: the shards are half as large."""
+    seeds = None if conformers.seeds is None else np.round(conformers.seeds * 1024) / 1024
+    return replace(conformers, positions=np.round(conformers.positions * 1024) / 1024, seeds=seeds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("molecules", type=Path)
@@ -88,7 +120,11 @@ def main() -> None:
     parser.add_argument("--part", default="1/1")
     parser.add_argument("-n", type=int, help="conformers of each molecule: 20, or 8 relaxed ones")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--pack", action="store_true", help="MOLECULES is a folder of parts")
     options = parser.parse_args()
+    if options.pack:
+        pack(options.molecules, options.out)
+        return
     index, total = (int(x) for x in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"part-{index:03d}-of-{total:03d}.h5"

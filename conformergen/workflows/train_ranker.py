@@ -27,7 +27,7 @@ from conformergen.datasets.shards import file_digest, read_shard
 from conformergen.errors import InputError
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
-from conformergen.records import ConformerSet
+from conformergen.records import ConformerSet, Molecule
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
@@ -54,12 +54,12 @@ class RankingQuality:
 
 
 def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
-    """Training molecules of shard files or folders of them, in the order of the names.
+    """Molecules of shard files or folders of them, but those of the test split, in the order of the names.
 
     Raises:
         InputError: Without any.
     """
-    entries = [e for f in _files(data) for e in read_shard(f) if e.split == "train"]
+    entries = [e for f in _files(data) for e in read_shard(f) if e.split != "test"]
     sets = [with_baseline(e.conformers) for e in entries if e.conformers.energies is not None]
     if not sets:
         raise InputError("no conformers with energies in the data")
@@ -67,11 +67,16 @@ def load_ranked(data: Sequence[Path]) -> list[RankedSet]:
 
 
 def split_ranked(sets: list[RankedSet]) -> tuple[list[RankedSet], list[RankedSet]]:
-    """Molecules to train on, and a tenth, by their keys, held out: the same ones whatever else is in the data."""
+    """Molecules to train on, and a tenth, by their keys, held out."""
     parts: tuple[list[RankedSet], list[RankedSet]] = ([], [])
     for s in sets:
-        parts[s.conformers.molecule.key[0] % _FOLD == 0].append(s)
+        parts[is_held_out(s.conformers.molecule)].append(s)
     return parts
+
+
+def is_held_out(molecule: Molecule) -> bool:
+    """Whether no ranker is trained on a molecule, whatever else is in the data."""
+    return molecule.key[0] % _FOLD == 0
 
 
 def initial_ranker(init: str | None) -> EnergyNetwork:
