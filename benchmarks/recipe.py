@@ -1,0 +1,248 @@
+"""One choice of the network at a time: same data, same CPU time, scored on molecules that were held out.
+
+    python benchmarks/recipe.py EXCERPT.sdf.gz --data SHARDS -o runs/recipe [--seconds 150] [--variants a,b]
+
+SHARDS are pairs of MMFF94s minima (seeds) and the GFN2-xTB minima they lead to; their val part is held out. Each
+network is trained from scratch for so many CPU seconds. Scored are the distance of its samples to those minima (heavy
+atoms, Å), their strain (GFN2-xTB energy above the minimum, kcal/mol; needs xtb), and COV/MAT of molecules of EXCERPT
+whose seeds are the same for all (torsion search, MMFF94s order, n = 2K). Finished variants in OUT are not repeated.
+``--scaling`` trains on the first 60, 125, ... molecules instead, and for a quarter, a half, ... of the time, and fits
+power laws.
+"""
+
+import argparse
+import fnmatch
+import json
+import pickle
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from conformergen.chem import (
+    TorsionSettings,
+    heavy_atoms,
+    mol_with_conformers,
+    molecule_from_mol,
+    parse_smiles,
+    to_mol,
+    torsion_search,
+)
+from conformergen.config import load_config
+from conformergen.datasets.loader import TrainingSet
+from conformergen.datasets.readers.sdf import read
+from conformergen.datasets.shards import read_folder
+from conformergen.evaluation import METRICS
+from conformergen.evaluation.molecule import ScoringTask, score_molecule
+from conformergen.evaluation.summary import molecule_values
+from conformergen.geometry.rmsd import kabsch_rotation
+from conformergen.nn import Backbone, make_backbone
+from conformergen.records import ConformerSet
+from conformergen.refinement import xtb
+from conformergen.refinement.engines import XtbProgram
+from conformergen.sampling import SamplingJob, SamplingSettings, plan_batches, sample_batch
+from conformergen.training.loop import Trainer
+
+#: Pairs of a held-out molecule that are sampled, and molecules whose first sample gets a strain.
+PAIRS, STRAINED = 4, 40
+#: Steps that are timed to know how many fit into the time.
+TIMED = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What differs from the base; ``share`` of its time."""
+
+    settings: tuple[str, ...] = ()
+    sampling: SamplingSettings = SamplingSettings(steps=2)  # noqa: RUF009  frozen
+    molecules: int | None = None
+    share: float = 1.0
+
+
+BASE = (
+    "network.relaxation.mode=none",
+    "diffusion.sigma=0.01",
+    "training.learning_rate=3e-3",
+    "training.pair_budget=24000",
+    "training.warmup=50",
+)
+VARIANTS = {
+    "base": Variant(),
+    "1 step": Variant(sampling=SamplingSettings(steps=1)),
+    "5 steps": Variant(sampling=SamplingSettings(steps=5)),
+    "stochastic, 5 steps": Variant(sampling=SamplingSettings(sampler="stochastic", steps=5)),
+    "tensor products": Variant(settings=("network.backbone=tensor-product", "network.channels=32")),
+    "one head": Variant(settings=("network.heads=1",)),
+    "2 layers": Variant(settings=("network.layers=2",)),
+    "8 layers": Variant(settings=("network.layers=8",)),
+    "128 channels": Variant(settings=("network.channels=128",)),
+    "prior noise .05 Å": Variant(settings=("diffusion.sigma=0.05",)),
+    "prior noise .2 Å": Variant(settings=("diffusion.sigma=0.2",)),
+    "EDM path": Variant(settings=("diffusion.path=edm",)),
+    "squared loss": Variant(settings=("diffusion.loss=mse",)),
+    "rate / 3": Variant(settings=("training.learning_rate=1e-3",)),
+    "recm": Variant(settings=("network.relaxation.mode=recm",)),
+}
+SCALING = {
+    **{f"{n} molecules": Variant(molecules=n) for n in (60, 125, 250, 500)},
+    **{f"time x {share}": Variant(share=share) for share in (0.125, 0.25, 0.5)},
+    "base": Variant(),
+}
+
+
+class Scored:
+    """Held-out pairs, and molecules with references and seeds."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        held_out = [s for f in options.data for s in read_folder(f, split="val") if s.seeds is not None]
+        self.pairs = [s for s in held_out if len(s) >= 2]
+        cache = options.out / "seeds.pkl"
+        known = pickle.loads(cache.read_bytes()) if cache.is_file() else {}  # noqa: S301  our own file
+        self.tasks, self.seeds = [], []
+        for raw in read(options.excerpt):
+            if not fnmatch.fnmatchcase(raw.name, options.select) or not raw.smiles:
+                continue
+            molecule = molecule_from_mol(parse_smiles(raw.smiles), raw.name)
+            references = list(raw.conformers[: options.cap])
+            key = (molecule.smiles, len(references))
+            if key not in known:
+                known[key] = torsion_search(molecule, 2 * len(references), seed=0, settings=TorsionSettings())[0]
+            self.seeds.append((molecule, known[key]))
+            self.tasks.append(partial(ScoringTask, name=raw.name, smiles=raw.smiles, references=references))
+        cache.write_bytes(pickle.dumps(known))
+
+    def __call__(self, network: Backbone, trainer: Trainer, sampling: SamplingSettings) -> dict[str, list[float]]:
+        """Values of each pair or molecule."""
+
+        def sampled(conformers: ConformerSet, seeds: np.ndarray) -> np.ndarray:
+            jobs = [
+                SamplingJob(molecule=conformers.molecule, conformer=i, seed_positions=x) for i, x in enumerate(seeds)
+            ]
+            batches = plan_batches([conformers.molecule.graph.n_atoms] * len(jobs), sampling.pair_budget)
+            made = [sample_batch(network, trainer.diffusion, [jobs[i] for i in b], sampling, seed=0) for b in batches]
+            return np.array([x for batch in made for x in batch])
+
+        values: dict[str, list[float]] = {"distance": [], "strain": []}
+        for number, pair in enumerate(self.pairs):
+            assert pair.seeds is not None
+            samples = sampled(pair, pair.seeds[:PAIRS])
+            heavy = heavy_atoms(to_mol(pair.molecule))
+            values["distance"] += [
+                rmsd(x[heavy], y[heavy]) for x, y in zip(samples, pair.positions[:PAIRS], strict=False)
+            ]
+            if xtb.available() and number < STRAINED:
+                engine = XtbProgram(pair.molecule)
+                energies = [engine.energy(x.astype(np.float64)) for x in (samples[0], pair.positions[0])]
+                if None not in energies:
+                    values["strain"].append(energies[0] - energies[1])
+        scores = []
+        for task, (molecule, seeds) in zip(self.tasks, self.seeds, strict=True):
+            empty = ConformerSet(molecule=molecule, positions=seeds.astype(np.float32))
+            mol = mol_with_conformers(molecule, sampled(empty, seeds.astype(np.float32)))
+            scores.append(score_molecule(task(samples=[type(mol)(mol, confId=c.GetId()) for c in mol.GetConformers()])))
+        return values | {name: molecule_values(scores, name, 0.75).tolist() for name in METRICS}
+
+
+def rmsd(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = (a.astype(np.float64) - a.mean(0, dtype=np.float64) for a in (x, y))
+    return float(np.sqrt(((x - y @ kabsch_rotation(x, y)) ** 2).sum(1).mean()))
+
+
+def run(variant: Variant, options: argparse.Namespace, scored: Scored) -> dict:
+    """Train for the time, and score."""
+    sets = [s for f in options.data for s in read_folder(f, split="train") if len(s) and s.seeds is not None]
+    data = TrainingSet(sets[: variant.molecules], pair_budget=24_000, confs_per_epoch=8)
+
+    def trainer(steps: int) -> Trainer:
+        config = load_config("small", None, [*BASE, *variant.settings, f"training.steps={steps}"])
+        torch.manual_seed(0)
+        network = make_backbone(config.network)
+        mode = config.network.relaxation.mode
+        return Trainer(network, config.diffusion, config.training, relaxation=mode, device="cpu")
+
+    seconds = options.seconds * variant.share
+    trial, batches = trainer(1000), data.stream(0, 0, 0)
+    trial.train_step(data, batches)
+    began = time.process_time()
+    for _ in range(TIMED):
+        trial.train_step(data, batches)
+    steps = max(20, int(seconds * TIMED / (time.process_time() - began)))
+    training, batches = trainer(steps), data.stream(0, 0, 0)
+    began = time.process_time()
+    for _ in range(steps):
+        training.train_step(data, batches)
+    used = time.process_time() - began
+    network = training.averaged.eval()
+    began = time.process_time()
+    values = scored(network, training, variant.sampling)
+    return {
+        "steps": steps,
+        "cpu_seconds": round(used, 1),
+        "molecules": len(data.sets),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "scoring_seconds": round(time.process_time() - began, 1),
+        **values,
+    }
+
+
+def row(name: str, result: dict) -> str:
+    strain = f"{np.median(result['strain']):.2f}" if result["strain"] else "–"
+    means = [f"{np.nanmean(result[m]):.3f}" for m in METRICS]
+    return (
+        f"| {name} | {result['steps']} | {result['parameters']:,} | {np.mean(result['distance']):.4f} | {strain} "
+        f"| {' | '.join(means)} |"
+    )
+
+
+def fits(results: dict[str, dict]) -> list[str]:
+    """Power laws of strain and distance in the number of molecules and in time."""
+    lines = []
+    for what, key, names in (
+        ("molecules", "molecules", [n for n in results if "molecules" in n or n == "base"]),
+        ("CPU seconds", "cpu_seconds", [n for n in results if "time" in n or n == "base"]),
+    ):
+        x = np.log([results[n][key] for n in names])
+        for label, metric in (
+            ("strain", [np.median(results[n]["strain"]) for n in names]),
+            ("distance", [np.mean(results[n]["distance"]) for n in names]),
+            ("MAT-R", [np.nanmean(results[n]["mat_r"]) for n in names]),
+        ):
+            slope, intercept = np.polyfit(x, np.log(metric), 1)
+            lines.append(f"{label} = {np.exp(intercept):.3g} ({what})^{slope:.3f}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("excerpt", type=Path)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--select", default="geomdrugs_[tl]0[0-5]")
+    parser.add_argument("--cap", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=150.0, help="CPU seconds of training")
+    parser.add_argument("--variants", help="comma-separated; all by default")
+    parser.add_argument("--scaling", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    scored = Scored(options)
+    known = SCALING if options.scaling else VARIANTS
+    results = {}
+    for name in options.variants.split(",") if options.variants else known:
+        path = options.out / f"{name.replace(' ', '_').replace('/', 'over')}.json"
+        if not path.is_file():
+            path.write_text(json.dumps(run(known[name], options, scored)) + "\n")
+        results[name] = json.loads(path.read_text())
+        print(row(name, results[name]), flush=True)
+    header = "| variant | steps | parameters | distance Å | strain kcal/mol | COV-R % | MAT-R Å | COV-P % | MAT-P Å |"
+    lines = [header, "| --- " * header.count(" | ") + "| --- |", *(row(n, r) for n, r in results.items())]
+    lines += ["", *fits(results)] if options.scaling else []
+    (options.out / ("scaling.md" if options.scaling else "table.md")).write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
