@@ -62,6 +62,15 @@ def test_lock_is_exclusive_and_names_its_owner(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lock_that_a_dead_owner_left_says_so(tmp_path):
+    lock = tmp_path / "x.lock"
+    lock.write_text('{"pid": 99999999}')
+    with storage.exclusive(lock) as abandoned:
+        assert abandoned
+    with storage.exclusive(lock) as abandoned:
+        assert not abandoned
+
+
 def test_last_of_those_that_share_is_alone(tmp_path):
     with storage.output_folder(tmp_path, join=True) as first:
         with storage.output_folder(tmp_path, join=True) as second:

@@ -143,20 +143,23 @@ def complete(
 ) -> tuple[Float64[np.ndarray, "n atom 3"], Float64[np.ndarray, " n"]]:
     """``n`` of different conformers: the lowest inside the window, repeats by Boltzmann weight, mirror images."""
     wanted = distinct(molecule, n)
-    if np.isfinite(energies).all():
-        order = np.argsort(energies, kind="stable")
-        order = order[energies[order] <= energies.min() + settings.window][:wanted]
-        weights = np.exp(-(energies[order] - energies.min()) / settings.temperature)
-        rng = np.random.default_rng(random_seed(molecule, seed, "repeats"))
-        again = rng.choice(order, size=wanted - len(order), p=weights / weights.sum())
-    else:
-        order = np.arange(len(energies))[:wanted]
-        again = order[np.arange(wanted - len(order)) % len(order)]
-    filled = np.concatenate([order, again])
+    filled = emitted(energies, wanted, settings, np.random.default_rng(random_seed(molecule, seed, "repeats")))
     positions, energies = positions[filled], energies[filled]
     if wanted < n:
         positions, energies = np.concatenate([positions, -positions])[:n], np.concatenate([energies, energies])[:n]
     return positions, energies
+
+
+def emitted(
+    energies: Float64[np.ndarray, " conf"], n: int, settings: TorsionSettings, rng: np.random.Generator
+) -> Int64[np.ndarray, " n"]:
+    """Indices of the lowest inside the window, and of repeats by Boltzmann weight; of all in turn without energies."""
+    if not np.isfinite(energies).all():
+        return np.resize(np.arange(len(energies)), n)
+    order = np.argsort(energies, kind="stable")
+    order = order[energies[order] <= energies.min() + settings.window][:n]
+    weights = np.exp(-(energies[order] - energies.min()) / settings.temperature)
+    return np.concatenate([order, rng.choice(order, size=n - len(order), p=weights / weights.sum())])
 
 
 def torsion_minima(

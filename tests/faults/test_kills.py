@@ -173,14 +173,14 @@ class TestPreprocess:
 
 @pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
 class TestReference:
-    """A search that takes seconds, of six molecules."""
+    """A search that takes a second, of three molecules."""
 
     SCRIPT = (
         "import sys; from pathlib import Path\n"
         "from conformergen.datasets.inputs import InputRecord\n"
         "from conformergen.workflows.make_reference import make_reference\n"
         "from conformergen.workflows.reference import ReferenceSettings\n"
-        "texts = ['CCCCO', 'CC(C)O', 'CCOC', 'CCNC', 'CCCF', 'CC(=O)N']\n"
+        "texts = ['CCCCO', 'CCOC', 'CC(=O)N']\n"
         "records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(texts)]\n"
         "small = dict(min_starts=4, max_starts=4, md_runs=1, md_ps=0.5, max_crude=4, max_final=3)\n"
         "make_reference(records, Path(sys.argv[1]), ReferenceSettings.lean(engine='xtb', **small), seed=3)"
@@ -197,7 +197,7 @@ class TestReference:
         """Of everything but the books and units, which hold CPU seconds."""
         return digests(out, ignore=("books.json", "units"))
 
-    @pytest.mark.parametrize("fault", ["commit.written:2", "commit.synced:3", "commit.renamed:6", "commit.renamed:7"])
+    @pytest.mark.parametrize("fault", ["commit.written:2", "commit.synced:3", "commit.renamed:4", "commit.renamed:5"])
     def test_every_fault_point(self, whole, run, digests, tmp_path, fault):
         assert run(tmp_path, script=self.SCRIPT, fault=fault)[0] == -signal.SIGKILL
         assert run(tmp_path, script=self.SCRIPT)[0] == 0

@@ -33,7 +33,7 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
-_CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
+CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
         if seeder == "torsion+mmff94s" and ranked:
             # A few conformers are the low ones of some, not the first found.
             candidates = max(2 * settings.pool, distinct(molecule, n) * max(1, settings.pool // 2))
-            found = torsion_minima(molecule, candidates, seed=settings.seed, settings=_CANDIDATES, note=rungs.add)
+            found = torsion_minima(molecule, candidates, seed=settings.seed, settings=CANDIDATES, note=rungs.add)
         elif seeder == "torsion+mmff94s":
             search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
             found = torsion_search(molecule, n, seed=settings.seed, settings=search, note=rungs.add)

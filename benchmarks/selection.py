@@ -1,0 +1,143 @@
+"""Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
+
+    python benchmarks/selection.py EXCERPT.sdf.gz [--rankers default,runs/rk] [--windows 3,4,5] [--pool 4]
+
+For each molecule of EXCERPT the torsion search makes the candidates of ``--method model``; rankers order them, windows
+cut them, and COV/MAT of what would be emitted is computed before any network moves it. ``all`` emits every candidate,
+``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The share of pairs
+of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is printed as
+``wrong pairs``.
+"""
+
+import argparse
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conformergen.checkpoint import load_model
+from conformergen.chem import (
+    TorsionSettings,
+    conformer_positions,
+    distinct,
+    emitted,
+    heavy_atoms,
+    molecule_from_smiles,
+    symmetry_group,
+    to_mol,
+    torsion_minima,
+)
+from conformergen.datasets.ranked import RankedSet
+from conformergen.datasets.readers.sdf import read
+from conformergen.evaluation.metrics import cov_p, cov_r, mat_p, mat_r
+from conformergen.geometry.branch_bound import group_rmsd_matrix
+from conformergen.nn.energy import EnergyNetwork
+from conformergen.records import ConformerSet
+from conformergen.sampling.ranking import predict_energies
+from conformergen.workflows.devices import limit_threads
+from conformergen.workflows.generate.seeding import CANDIDATES
+from conformergen.workflows.train_ranker import initial_ranker
+
+THRESHOLD, NEAR = 0.75, 0.5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidates:
+    """Of one molecule: RMSD (reference, candidate), of the mirror images too where they count, and energies."""
+
+    rmsd: np.ndarray
+    mirrored: np.ndarray | None
+    wanted: int
+    energies: dict[str, np.ndarray]
+
+    def nearest(self) -> np.ndarray:
+        """Å to the nearest reference, of a candidate or its mirror image."""
+        own = self.rmsd.min(0)
+        return own if self.mirrored is None else np.minimum(own, self.mirrored.min(0))
+
+    def scores(self, rows: np.ndarray) -> list[float]:
+        """COV-R, MAT-R, COV-P, MAT-P of emitted candidates."""
+        rmsd = self.rmsd[:, rows]
+        if self.mirrored is not None:
+            rmsd = np.concatenate([rmsd, self.mirrored[:, rows]], axis=1)
+        cov = [100.0 * f(rmsd, THRESHOLD) for f in (cov_r, cov_p)]
+        mat = [f(rmsd, THRESHOLD) for f in (mat_r, mat_p)]
+        return [cov[0], mat[0], cov[1], mat[1]]
+
+
+def candidates(raw, cap: int, pool: int, rankers: dict[str, EnergyNetwork]) -> Candidates | None:
+    """Candidates of one molecule; None without MMFF94s parameters."""
+    references = raw.conformers[:cap]
+    molecule = molecule_from_smiles(raw.smiles, raw.name)
+    n = 2 * len(references)
+    wanted = distinct(molecule, n)
+    found, baseline = torsion_minima(molecule, max(2 * pool, wanted * max(1, pool // 2)), seed=0, settings=CANDIDATES)
+    if not np.isfinite(baseline).all():
+        return None
+    conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))
+    energies = {"mmff94s": baseline}
+    for name, ranker in rankers.items():
+        energies[name] = predict_energies(ranker, RankedSet(conformers=conformers, baseline=baseline))
+    mol = to_mol(molecule)
+    heavy, group = heavy_atoms(mol), symmetry_group(mol)
+    mapped = conformer_positions(molecule, references, check_stereo=False)
+    targets = np.array([m[heavy] for m in mapped if not isinstance(m, str)])
+    return Candidates(
+        rmsd=group_rmsd_matrix(targets, found[:, heavy], group),
+        mirrored=group_rmsd_matrix(targets, -found[:, heavy], group) if wanted < n else None,
+        wanted=wanted,
+        energies=energies,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("excerpt", type=Path)
+    parser.add_argument("--select", default="geomdrugs_[tl][01]*")
+    parser.add_argument("--cap", type=int, default=40)
+    parser.add_argument("--pool", type=int, default=4)
+    parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
+    parser.add_argument("--windows", default="2,3,4,5,6")
+    options = parser.parse_args()
+    limit_threads()
+    rankers = {}
+    for name in options.rankers.split(","):
+        ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
+        assert ranker is not None
+        rankers[name] = ranker
+    made = [
+        candidates(raw, options.cap, options.pool, rankers)
+        for raw in read(options.excerpt)
+        if fnmatch.fnmatchcase(raw.name, options.select)
+    ]
+    sets = [c for c in made if c is not None]
+
+    def show(name: str, emit: Callable[[Candidates], np.ndarray]) -> None:
+        values = np.mean([c.scores(emit(c)) for c in sets], 0)
+        print(f"| {name} | {values[0]:.1f} | {values[1]:.3f} | {values[2]:.1f} | {values[3]:.3f} |", flush=True)
+
+    print(
+        f"{len(sets)} molecules\n\n| emitted | COV-R % | MAT-R Å | COV-P % | MAT-P Å |\n| --- | --- | --- | --- | --- |"
+    )
+    for name in ("mmff94s", *rankers):
+        for window in map(float, options.windows.split(",")):
+            settings = TorsionSettings(window=window)
+            show(
+                f"{name}, {window:g} kcal/mol",
+                lambda c, n=name, s=settings: emitted(c.energies[n], c.wanted, s, np.random.default_rng(0)),
+            )
+    show("all", lambda c: np.arange(c.rmsd.shape[1]))
+    show("nearest", lambda c: np.resize(np.argsort(c.nearest())[: c.wanted], c.wanted))
+    for name in ("mmff94s", *rankers):
+        wrong = [
+            (c.energies[name][near][:, None] > c.energies[name][~near][None]).mean()
+            for c in sets
+            if (near := c.nearest() < NEAR).any() and not near.all()
+        ]
+        print(f"wrong pairs, {name}: {np.mean(wrong):.3f}")
+
+
+if __name__ == "__main__":
+    main()
