@@ -8,7 +8,7 @@ For each molecule of a list, different MMFF94s minima of the torsion search with
 points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
 it leads to. One shard a part; a part that is there is not made again. ``--pack`` makes one shard folder, for ``train``
-and ``train-ranker``, of the parts: a tenth of the molecules, by their keys, for validation, positions to 2^-10 Å.
+and ``train-ranker``, of the parts: a tenth of the molecules, by their keys, for validation. Positions are to 2^-10 Å.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def relaxed(known: ConformerSet, *, n: int) -> ConformerSet:
 def pack(parts: Path, out: Path) -> None:
     """One shard folder of all parts."""
     entries = [
-        ShardEntry(conformers=rounded(e.conformers), split="val" if is_held_out(e.conformers.molecule) else "train")
+        ShardEntry(conformers=e.conformers, split="val" if is_held_out(e.conformers.molecule) else "train")
         for path in sorted(parts.glob("*.h5"))
         for e in read_shard(path)
     ]
@@ -145,7 +145,7 @@ def main() -> None:
         if isinstance(result, MoleculeError):
             print(f"{name}: {result.reason}: {result}", flush=True)
         else:
-            entries.append(ShardEntry(conformers=result, split="train"))
+            entries.append(ShardEntry(conformers=rounded(result), split="train"))
     write_shard(path, entries, attributes={"content": content})
 
 

@@ -69,7 +69,10 @@ def generate(
         str, typer.Option(help="model, etkdg, etkdg+mmff94s, torsion+mmff94s, or gfnff (needs xtb).")
     ] = "model",
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
-    pool: Annotated[int, typer.Option(help="Torsion search: starts for each conformer: quality against cost.")] = 4,
+    pool: Annotated[
+        int | None,
+        typer.Option(help="Torsion search: starts for each conformer, quality against cost; 8, or 4 without a model."),
+    ] = None,
     ewin: Annotated[
         float | None, typer.Option(help="Window above the lowest, kcal/mol: of the search, and of refined energies.")
     ] = None,

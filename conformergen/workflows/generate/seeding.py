@@ -32,6 +32,8 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 #: Window above the lowest minimum, kcal/mol, and number of minima kept of a search.
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
+#: Starts for each conformer that a ranker picks from.
+_RANKED_POOL: Final = 8
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
 CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
 
@@ -59,10 +61,13 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
         rungs = {0}
         if seeder == "torsion+mmff94s" and ranked:
             # A few conformers are the low ones of some, not the first found.
-            candidates = max(2 * settings.pool, distinct(molecule, n) * max(1, settings.pool // 2))
+            pool = settings.pool or _RANKED_POOL
+            candidates = max(2 * pool, distinct(molecule, n) * max(1, pool // 2))
             found = torsion_minima(molecule, candidates, seed=settings.seed, settings=CANDIDATES, note=rungs.add)
         elif seeder == "torsion+mmff94s":
-            search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
+            search = TorsionSettings(
+                pool=settings.pool or TorsionSettings.pool, window=settings.ewin or TorsionSettings.window
+            )
             found = torsion_search(molecule, n, seed=settings.seed, settings=search, note=rungs.add)
         else:
             embedding = EmbedSettings(mmff94s=seeder == "etkdg+mmff94s")

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from conformergen import __version__
-from conformergen.chem import TorsionSettings
 from conformergen.chem.constraints import Constraints
 from conformergen.errors import InputError
 from conformergen.refinement import REFINERS
@@ -34,7 +33,7 @@ class GenerateSettings:
         per_reference: When positive, n is this multiple of the input's ``n_conformers`` (2 for the 2K protocol).
         method: Entry of ``METHODS``.
         seeds: Entry of ``SEEDERS`` for the model, or ``auto``: what suits the checkpoint.
-        pool: Starts of a torsion search for each conformer asked for.
+        pool: Starts of a torsion search for each conformer asked for; None: 8 for a ranker, 4 for the search alone.
         ewin: Window above the lowest conformer, kcal/mol: of a search, and of refined energies; None for the method's
             own, and none after refinement.
         rms: Conformers closer than this (Å, symmetry-aware, heavy atoms) to a better one are left out; None keeps all.
@@ -57,7 +56,7 @@ class GenerateSettings:
     per_reference: int = 0
     method: str = "model"
     seeds: str = "auto"
-    pool: int = TorsionSettings.pool
+    pool: int | None = None
     ewin: float | None = None
     rms: float | None = None
     checkpoint: str = "default"
@@ -85,7 +84,8 @@ class GenerateSettings:
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        if min(self.n, self.per_reference) < 0 or min(self.pool, self.steps, self.max_atoms) < 1:
+        pool = 1 if self.pool is None else self.pool
+        if min(self.n, self.per_reference) < 0 or min(pool, self.steps, self.max_atoms) < 1:
             raise InputError("-n, --pool, --steps and --max-atoms must be at least 1")
         if self.ewin is not None and self.ewin <= 0:
             raise InputError("--ewin must be positive")
@@ -106,7 +106,7 @@ class GenerateSettings:
 
     def summary(self) -> str:
         """What a reader of the output should know of these settings."""
-        used = {"pool": self.pool, "ewin": self.ewin or "own", "select": self.select, "refine": self.refine}
+        used = {"pool": self.pool or "own", "ewin": self.ewin or "own", "select": self.select, "refine": self.refine}
         if self.method == "model":
             used |= {"seeds": self.seeds, "sampler": self.sampler, "steps": self.steps}
         return " ".join(f"{key}={value}" for key, value in used.items())

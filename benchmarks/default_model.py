@@ -1,0 +1,85 @@
+"""The default checkpoint, from its data to the exported folder: one command, which goes on where it was stopped.
+
+    python benchmarks/default_model.py -o runs/default [--excerpt EXCERPT.sdf.gz --exclude TEST_LIST.csv]
+        [--shepherd SHEPHERD.sdf.gz]
+
+Data of this repository, and where given the GEOM-Drugs excerpt (without ``geomdrugs_rot*`` and ``geomdrugs_l02``) and
+the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network, a ranker fitted
+to single points, the same fitted on to relaxed energies, and the export. Each stage is a ``conformergen`` command; one
+whose output is there is not repeated. ``--share`` shortens all trainings.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DRUGS = ROOT / "data" / "reference-drugs"
+MINI = ROOT / "data" / "reference-mini"
+
+
+def stage(out: Path, done: Path, *arguments: object) -> Path:
+    """Run a command that writes ``out``, unless ``done`` is there."""
+    if not done.exists():
+        command = [sys.executable, "-m", "conformergen", *map(str, arguments), "-o", str(out)]
+        print(" ".join(command[2:]), flush=True)
+        subprocess.run(command, check=True)
+    return out
+
+
+def shards(out: Path, source: Path, *options: object) -> Path:
+    """Pairs of references and the MMFF94s minima they fall into."""
+    return stage(out, out / "manifest.json", "preprocess", source, "--pairing", "relaxed", *options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--excerpt", type=Path)
+    parser.add_argument("--shepherd", type=Path)
+    parser.add_argument("--exclude", type=Path, help="SMILES that must not be trained on")
+    parser.add_argument("--share", type=float, default=1.0)
+    options = parser.parse_args()
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    listed = ["--exclude-smiles", options.exclude] if options.exclude else []
+
+    relaxed, ensembles = DRUGS / "relaxed", DRUGS / "ensembles"
+    mini = shards(out / "mini", MINI, "--max-confs", 100, "--split", MINI / "split.json")
+    pairs = [relaxed, ensembles, DRUGS / "singles", mini]
+    if options.excerpt:
+        left_out = ["--exclude-name", "geomdrugs_rot*", "--exclude-name", "geomdrugs_l02", *listed]
+        pairs.append(shards(out / "excerpt", options.excerpt, "--max-confs", 40, *left_out))
+    if options.shepherd:
+        pairs.append(
+            shards(out / "shepherd", options.shepherd, "--exclude-name", "shepherd_mosesaq*", *listed)
+        )  # the other half is of another level of theory
+
+    def steps(n: int) -> list[object]:
+        return ["--steps", max(2, int(n * options.share))]
+
+    def data(folders: list[Path]) -> list[object]:
+        return [x for folder in folders for x in ("--data", folder)]
+
+    network, points, ranker, model = (out / name for name in ("network", "ranker-points", "ranker", "default"))
+    sets = ["training.learning_rate=3e-3", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
+    stage(
+        network, network / "finished", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
+        *steps(12_000), "--resume", *(x for s in sets for x in ("--set", s)),
+    )  # fmt: skip
+    (network / "finished").touch()
+    stage(
+        points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", network, *steps(4000),
+        "--learning-rate", 1.5e-3,
+    )  # fmt: skip
+    stage(
+        ranker, ranker, "train-ranker", *data([relaxed, ensembles, mini]), "--init", points, *steps(600),
+        "--learning-rate", 5e-4,
+    )  # fmt: skip
+    stage(model, model, "export", network, "--exact", "--name", "default", "--ranker", ranker)
+    print(model)
+
+
+if __name__ == "__main__":
+    main()
