@@ -6,7 +6,7 @@ DEMO := demo
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help install test test-slow faults coverage lint format demo reference-mini clean
+.PHONY: help install test test-slow faults coverage lint format demo reference-mini default-model clean
 
 help:
 	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
@@ -56,6 +56,10 @@ demo: install
 reference-mini: install
 	$(BIN)/conformergen reference data/reference-mini/molecules.smi -o runs/reference-mini \
 		--split data/reference-mini/split.json --jobs 0
+
+# The recipe of the shipped checkpoint on the data of this repository (about 1.5 CPU-hours, resumable); ARGS adds others.
+default-model: install
+	$(BIN)/python benchmarks/default_model.py -o runs/default $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
