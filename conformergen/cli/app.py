@@ -78,6 +78,10 @@ class _ExitCodes(TyperGroup):
         except tuple(_ENDINGS) as error:
             code, word = next(ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))
             message = word or str(error)
+        finally:
+            # The work is done: a signal that comes now ends the process, and is no error of the program.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         say(f"error: {message}")
         raise typer.Exit(code)
 
