@@ -1,6 +1,7 @@
 """Train, generate, evaluate and their promises, on a very small network."""
 
 import csv
+import importlib
 import json
 import os
 import pickle
@@ -386,3 +387,11 @@ def test_html_report_is_self_contained(tmp_path):
     assert "<script>evil" not in text
     assert 'src="http' not in text
     assert "$3Dmol.createViewer" in text
+
+
+def test_signal_inside_a_call_from_c_ends_the_program_as_any_other():
+    cli = importlib.import_module("conformergen.cli.app")
+    error = SystemError("returned a result with an exception set")
+    error.__cause__ = cli.Terminated()
+    assert cli._ending(error) == (143, "terminated")
+    assert cli._ending(SystemError("a bug of an extension")) is None

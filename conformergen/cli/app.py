@@ -57,6 +57,20 @@ _ENDINGS: Final[dict[type[BaseException], tuple[int, str]]] = {
     KeyboardInterrupt: (EXIT_INTERRUPTED, "interrupted"),
     Terminated: (EXIT_TERMINATED, "terminated"),
 }
+_EXPECTED: Final[tuple[type[BaseException], ...]] = (OSError, SystemError, *_ENDINGS)
+
+
+def _ending(raised: BaseException) -> tuple[int, str] | None:
+    """Exit code and message of a known way to end; None for a bug.
+
+    A signal that meets Python code called by C is the cause of a SystemError.
+    """
+    error = raised.__cause__ if isinstance(raised, SystemError) else raised
+    if isinstance(error, OSError) and error.errno in _IO_ERRORS:
+        return EXIT_IO, str(error)
+    found = (ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))
+    code, word = next(found, (None, ""))
+    return None if code is None else (code, word or str(error))
 
 
 class _ExitCodes(TyperGroup):
@@ -71,19 +85,15 @@ class _ExitCodes(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise typer.Exit(EXIT_IO) from None
-        except OSError as error:
-            if error.errno not in _IO_ERRORS:
+        except _EXPECTED as error:
+            if (ending := _ending(error)) is None:
                 raise
-            code, message = EXIT_IO, str(error)
-        except tuple(_ENDINGS) as error:
-            code, word = next(ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))
-            message = word or str(error)
         finally:
             # The work is done: a signal that comes now ends the process, and is no error of the program.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        say(f"error: {message}")
-        raise typer.Exit(code)
+        say(f"error: {ending[1]}")
+        raise typer.Exit(ending[0])
 
 
 app = typer.Typer(

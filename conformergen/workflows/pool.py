@@ -158,7 +158,7 @@ class _Slot(threading.Thread):
         died = ""
         while True:
             if self._process is None or not self._process.alive:
-                self._process = _Process(self._memory)
+                self._process = self._new_process()
             if self._stopped:
                 raise MoleculeError("crash", "the run was stopped")
             try:
@@ -167,6 +167,12 @@ class _Slot(threading.Thread):
                 if died:
                     raise MoleculeError("crash", f"the worker process died twice ({died}, {error})") from error
                 died = str(error)
+
+    def _new_process(self) -> _Process:
+        try:
+            return _Process(self._memory)
+        except RuntimeError:  # killed while it came up; or none can, which the second shows
+            return _Process(self._memory)
 
     def stop(self) -> None:
         """Kill the process, and with it the work on an item."""

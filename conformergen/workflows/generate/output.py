@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from conformergen.datasets.inputs import InputRecord
@@ -110,16 +111,13 @@ def generate_to(
             whose format cannot be continued.
         LockedError: When another run writes ``out``.
     """
+    work = partial(_generate, records, out, settings, resume=resume, on_failure=on_failure, progress=progress)
     if out == "-":
-        return _generate(
-            records, out, settings, resume=resume, isolated=False, on_failure=on_failure, progress=progress
-        )
+        return work(isolated=False)
     writer_class(out)
     with exclusive(Path(f"{out}.lock")) as abandoned:
         sweep(Path(out).parent, prefix=Path(out).name)
-        return _generate(
-            records, out, settings, resume=resume, isolated=abandoned, on_failure=on_failure, progress=progress
-        )
+        return work(isolated=abandoned)
 
 
 def _generate(
