@@ -75,6 +75,7 @@ VARIANTS = {
     "2 layers": Variant(settings=("network.layers=2",)),
     "8 layers": Variant(settings=("network.layers=8",)),
     "128 channels": Variant(settings=("network.channels=128",)),
+    "prior noise .003 Å": Variant(settings=("diffusion.sigma=0.003",)),
     "prior noise .05 Å": Variant(settings=("diffusion.sigma=0.05",)),
     "prior noise .2 Å": Variant(settings=("diffusion.sigma=0.2",)),
     "EDM path": Variant(settings=("diffusion.path=edm",)),
