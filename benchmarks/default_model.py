@@ -64,11 +64,11 @@ def main() -> None:
 
     network, points, ranker, model = (out / name for name in ("network", "ranker-points", "ranker", "default"))
     sets = ["training.learning_rate=3e-3", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
+    last = max(2, int(12_000 * options.share))
     stage(
-        network, network / "finished", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
-        *steps(12_000), "--resume", *(x for s in sets for x in ("--set", s)),
+        network, network / f"ckpt-{last:08d}", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
+        "--steps", last, "--resume", *(x for s in sets for x in ("--set", s)),
     )  # fmt: skip
-    (network / "finished").touch()
     stage(
         points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", network, *steps(4000),
         "--learning-rate", 1.5e-3,

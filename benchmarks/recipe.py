@@ -1,6 +1,6 @@
 """One choice of the network at a time: same data, same CPU time, scored on molecules that were held out.
 
-    python benchmarks/recipe.py EXCERPT.sdf.gz --data SHARDS -o runs/recipe [--seconds 150] [--variants a,b]
+    python benchmarks/recipe.py EXCERPT.sdf.gz --data SHARDS -o runs/recipe [--seconds 75] [--variants a,b]
 
 SHARDS are pairs of MMFF94s minima (seeds) and the GFN2-xTB minima they lead to; their val part is held out. Each
 network is trained from scratch for so many CPU seconds. Scored are the distance of its samples to those minima (heavy
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--select", default="geomdrugs_[tl]0[0-5]")
     parser.add_argument("--cap", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=150.0, help="CPU seconds of training")
+    parser.add_argument("--seconds", type=float, default=75.0, help="CPU seconds of training")
     parser.add_argument("--variants", help="comma-separated; all by default")
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()

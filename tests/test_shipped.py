@@ -91,7 +91,7 @@ def test_shipped_training_sets_come_from_the_training_molecules():
     assert len(ranked) > 2000
     relaxed = [e.conformers for path in sorted((TRAINING.parent / "relaxed").glob("*.h5")) for e in read_shard(path)]
     assert all(e.energies is not None and e.seeds is not None for e in relaxed)
-    assert len(relaxed) > 90
+    assert len(relaxed) > 1200
     for conformers in (*singles, *ensembles, *relaxed, *ranked[::10]):
         assert connectivity_key(conformers.molecule.smiles) in listed
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()

@@ -109,6 +109,11 @@ class _Process:
     def alive(self) -> bool:
         return self._process.is_alive()
 
+    def end(self) -> None:
+        """Let it leave, once it has nothing to do."""
+        self._pipe.close()
+        self._process.join()
+
     def stop(self) -> None:
         """Kill it, whatever it does."""
         self._process.kill()
@@ -152,7 +157,8 @@ class _Slot(threading.Thread):
                 task.future.set_result(self._outcome(task))
             except BaseException as error:  # noqa: BLE001  raised again by whoever asks for the result
                 task.future.set_exception(error)
-        self.stop()
+        if self._process is not None and not self._stopped:
+            self._process.end()
 
     def _outcome(self, task: _Task) -> Any:
         died = ""

@@ -47,7 +47,7 @@ class TestGenerate:
         return out.read_bytes(), time.monotonic() - began
 
     def command(self, smiles, out):
-        return ["generate", smiles, "-n", 1, "--method", "etkdg+mmff94s", "-o", out, "--resume"]
+        return ["generate", smiles, "-n", 3, "--method", "etkdg+mmff94s", "-o", out, "--resume"]
 
     @pytest.mark.parametrize(
         "fault",
@@ -90,8 +90,23 @@ class TestGenerate:
         records = whole[0].decode().split("$$$$\n")
         assert (tmp_path / "out.sdf").read_text() == "$$$$\n".join(r for r in records if not r.startswith("m70\n"))
 
-    def test_terminated_run_says_so_and_resumes(self, smiles, whole, run, tmp_path, times):
+    def test_terminated_run_says_so_and_resumes(self, smiles, whole, run, tmp_path):
         """F18: 143 within seconds, then the same bytes."""
+        command = self.command(smiles, tmp_path / "out.sdf")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "conformergen", *map(str, command)], stderr=subprocess.PIPE, text=True
+        )
+        while not (tmp_path / "out.sdf.progress").exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == 143
+        assert said.strip().splitlines()[-1] == "conformergen: error: terminated"
+        assert run(*command)[0] == 0
+        assert (tmp_path / "out.sdf").read_bytes() == whole[0]
+
+    def test_terminated_at_a_random_moment(self, smiles, whole, run, tmp_path, times):
+        """F18."""
         rng = random.Random(6)
         command = self.command(smiles, tmp_path / "out.sdf")
         for _ in range(times(20, 500)):
@@ -286,10 +301,9 @@ class TestTrain:
 
     def assert_equal(self, out, whole, digests):
         """Weights, moments and average of each checkpoint that is kept; the levels are among them."""
-        first, second = ({k: v for k, v in digests(f).items() if k.endswith(".safetensors")} for f in (whole, out))
-        common = first.keys() & second.keys()  # a signal writes a checkpoint that a run without it has not
-        assert {"ckpt-00000012/model.safetensors", "ckpt-00000012/state.safetensors"} <= common
-        assert all(first[k] == second[k] for k in common)
+        weights = [{k: v for k, v in digests(f).items() if k.endswith(".safetensors")} for f in (whole, out)]
+        assert weights[0] == weights[1]
+        assert len(weights[0]) >= 2
         lines = (out / "metrics.csv").read_text().splitlines()
         steps = [line.split(",")[0] for line in lines[1:]]
         assert steps == sorted(set(steps), key=int)
@@ -352,15 +366,36 @@ class TestTrain:
         assert process.wait(timeout=10) == 143
         assert len(list((tmp_path / "run").glob("ckpt-*"))) >= 2
 
-    def test_terminated_run_resumes_equal(self, shards, whole, run, digests, tmp_path, times):
+    def assert_ends_equal(self, out, whole, digests):
+        """The last checkpoint; a signal writes one more, so that others are kept."""
+        weights = [
+            {k: v for k, v in digests(f).items() if k.startswith("ckpt-00000012") and k.endswith(".safetensors")}
+            for f in (whole, out)
+        ]
+        assert weights[0] == weights[1]
+        assert len(weights[0]) == 2
+
+    def test_terminated_run_resumes_equal(self, shards, whole, digests, tmp_path):
         """F18: 143, and the same weights as an uninterrupted run."""
+        command = [sys.executable, "-m", "conformergen", *map(str, self.command(shards, tmp_path / "run"))]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        metrics = tmp_path / "run" / "metrics.csv"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2) and process.poll() is None:
+            time.sleep(0.005)
+        process.terminate()
+        assert process.wait(timeout=10) in (0, 143)
+        subprocess.run(command, check=True, capture_output=True)
+        self.assert_ends_equal(tmp_path / "run", whole[0], digests)
+
+    def test_terminated_at_a_random_moment(self, shards, whole, run, digests, tmp_path, times):
+        """F18."""
         rng = random.Random(8)
         for i in range(times(10, 200)):
             command = self.command(shards, tmp_path / str(i))
             code, said = run.terminated(*command, after=rng.uniform(0.1, whole[1]))
             assert code in ENDED, said
             assert run(*command)[0] == 0
-            self.assert_equal(tmp_path / str(i), whole[0], digests)
+            self.assert_ends_equal(tmp_path / str(i), whole[0], digests)
             shutil.rmtree(tmp_path / str(i))
 
 
