@@ -38,7 +38,7 @@ from conformergen.datasets.shards import read_folder
 from conformergen.evaluation import METRICS
 from conformergen.evaluation.molecule import ScoringTask, score_molecule
 from conformergen.evaluation.summary import molecule_values
-from conformergen.geometry.rmsd import kabsch_rotation
+from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.nn import Backbone, make_backbone
 from conformergen.records import ConformerSet
 from conformergen.refinement import xtb
@@ -135,9 +135,9 @@ class Scored:
             assert pair.seeds is not None
             samples = sampled(pair, pair.seeds[:PAIRS])
             heavy = heavy_atoms(to_mol(pair.molecule))
-            values["distance"] += [
-                rmsd(x[heavy], y[heavy]) for x, y in zip(samples, pair.positions[:PAIRS], strict=False)
-            ]
+            same = np.arange(len(heavy))[None]
+            rmsd, _ = rmsd_matrix(samples[:, heavy], pair.positions[:PAIRS, heavy], same)
+            values["distance"] += rmsd.diagonal().tolist()
             if xtb.available() and number < STRAINED:
                 engine = XtbProgram(pair.molecule)
                 energies = [engine.energy(x.astype(np.float64)) for x in (samples[0], pair.positions[0])]
@@ -149,11 +149,6 @@ class Scored:
             mol = mol_with_conformers(molecule, sampled(empty, seeds.astype(np.float32)))
             scores.append(score_molecule(task(samples=[type(mol)(mol, confId=c.GetId()) for c in mol.GetConformers()])))
         return values | {name: molecule_values(scores, name, 0.75).tolist() for name in METRICS}
-
-
-def rmsd(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = (a.astype(np.float64) - a.mean(0, dtype=np.float64) for a in (x, y))
-    return float(np.sqrt(((x - y @ kabsch_rotation(x, y)) ** 2).sum(1).mean()))
 
 
 def run(variant: Variant, options: argparse.Namespace, scored: Scored) -> dict[str, dict]:

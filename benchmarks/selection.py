@@ -20,7 +20,6 @@ import numpy as np
 from conformergen.checkpoint import load_model
 from conformergen.chem import (
     TorsionSettings,
-    conformer_positions,
     distinct,
     emitted,
     heavy_atoms,
@@ -32,6 +31,7 @@ from conformergen.chem import (
 from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.readers.sdf import read
 from conformergen.evaluation.metrics import cov_p, cov_r, mat_p, mat_r
+from conformergen.evaluation.molecule import ScoringTask, in_one_order
 from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
@@ -82,8 +82,8 @@ def candidates(raw, cap: int, pool: int, rankers: dict[str, EnergyNetwork]) -> C
         energies[name] = predict_energies(ranker, RankedSet(conformers=conformers, baseline=baseline))
     mol = to_mol(molecule)
     heavy, group = heavy_atoms(mol), symmetry_group(mol)
-    mapped = conformer_positions(molecule, references, check_stereo=False)
-    targets = np.array([m[heavy] for m in mapped if not isinstance(m, str)])
+    task = ScoringTask(name=raw.name, smiles=raw.smiles, references=references, samples=[])
+    targets = in_one_order(task).references[:, heavy]
     return Candidates(
         rmsd=group_rmsd_matrix(targets, found[:, heavy], group),
         mirrored=group_rmsd_matrix(targets, -found[:, heavy], group) if wanted < n else None,
