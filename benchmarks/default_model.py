@@ -53,7 +53,7 @@ def main() -> None:
         pairs.append(shards(out / "excerpt", options.excerpt, "--max-confs", 40, *left_out))
     if options.shepherd:
         pairs.append(
-            shards(out / "shepherd", options.shepherd, "--exclude-name", "shepherd_mosesaq*", *listed)
+            shards(out / "shepherd", options.shepherd, "--exclude-name", "shepherd_mosesaq*", "--max-failures", 50, *listed)
         )  # the other half is of another level of theory
 
     def steps(n: int) -> list[object]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conformergen.checkpoint import RANKER, load_model, load_ranker
-from conformergen.chem import complete, embed, mmff_energies, mol_with_conformers, molecule_from_smiles
+from conformergen.chem import embed, fill, mmff_energies, mol_with_conformers, molecule_from_smiles
 from conformergen.chem.torsion import TorsionSettings
 from conformergen.datasets.collate import GraphTables, collate_graphs
 from conformergen.datasets.inputs import InputRecord
@@ -107,9 +107,12 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run,
     (conformers, _), summary = list(generate_stream([record], settings))
     assert (summary.done, len(conformers)) == (1, 6)
     candidates = _set("COCCNC(=O)CCO", n=12)
-    ranked = ModelSampler(settings)._ranked(candidates, 4)
+    sampler = ModelSampler(settings)
+    seeds, filling = sampler._chosen(candidates, 4)
     energies = predict_energies(model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
-    np.testing.assert_allclose(ranked.positions[0], candidates.positions[energies.argmin()], atol=1e-6)
+    np.testing.assert_array_equal(filling.of(seeds.positions)[0], candidates.positions[energies.argmin()])
+    [sampled] = sampler([(candidates, 5)], lambda **counts: None)
+    np.testing.assert_array_equal(sampled.positions[3:], -sampled.positions[:2])
     (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)
     with pytest.raises(DataError, match="SHA-256"):
         load_model(tmp_path / "model")
@@ -121,7 +124,8 @@ def test_completion_keeps_the_window_and_mirrors():
     molecule = molecule_from_smiles("NCCO")
     positions = embed(molecule, 3, seed=0).astype(np.float64)
     energies = np.array([4.0, 0.0, 99.0])
-    got, values = complete(molecule, positions, energies, 6, seed=0, settings=TorsionSettings(window=5.0))
+    filling = fill(molecule, energies, 6, seed=0, settings=TorsionSettings(window=5.0))
+    got, values = filling.of(positions), energies[filling.rows]
     np.testing.assert_array_equal(got[:2], positions[[1, 0]])
     np.testing.assert_array_equal(got[3:], -got[:3])
     assert set(values) <= {0.0, 4.0}

@@ -19,10 +19,11 @@ from conformergen.chem.molecule import (
 )
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
 from conformergen.chem.torsion import (
+    Filling,
     TorsionSettings,
-    complete,
     distinct,
     emitted,
+    fill,
     get_torsions,
     rotors,
     set_torsions,
@@ -33,14 +34,15 @@ from conformergen.chem.torsion import (
 __all__ = [
     "ELEMENT_SYMBOLS",
     "EmbedSettings",
+    "Filling",
     "TorsionSettings",
     "atomic_masses",
-    "complete",
     "conformer_positions",
     "distinct",
     "embed",
     "emitted",
     "featurise",
+    "fill",
     "get_torsions",
     "heavy_atoms",
     "largest_fragment",

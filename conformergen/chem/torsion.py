@@ -12,7 +12,7 @@ from math import ceil, isnan
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
@@ -123,8 +123,9 @@ def torsion_search(
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
     """
     settings = settings or TorsionSettings()
-    minima = torsion_minima(molecule, distinct(molecule, n), seed=seed, settings=settings, note=note)
-    return complete(molecule, *minima, n, seed=seed, settings=settings)
+    positions, energies = torsion_minima(molecule, distinct(molecule, n), seed=seed, settings=settings, note=note)
+    filling = fill(molecule, energies, n, seed=seed, settings=settings)
+    return filling.of(positions), energies[filling.rows]
 
 
 def distinct(molecule: Molecule, n: int) -> int:
@@ -132,22 +133,26 @@ def distinct(molecule: Molecule, n: int) -> int:
     return ceil(n / 2) if len(molecule.graph.centres) == 0 else n
 
 
-def complete(
-    molecule: Molecule,
-    positions: Float64[np.ndarray, "conf atom 3"],
-    energies: Float64[np.ndarray, " conf"],
-    n: int,
-    *,
-    seed: int,
-    settings: TorsionSettings,
-) -> tuple[Float64[np.ndarray, "n atom 3"], Float64[np.ndarray, " n"]]:
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Filling:
+    """The ``n`` conformers asked for, each one of fewer different ones or its mirror image."""
+
+    rows: Int64[np.ndarray, " n"]
+    mirrored: Bool[np.ndarray, " n"]
+
+    def of(self, positions: Float[np.ndarray, "conf atom 3"]) -> Float[np.ndarray, "n atom 3"]:
+        """Positions of all from those of the different ones."""
+        signs = np.where(self.mirrored, -1, 1).astype(positions.dtype)
+        return positions[self.rows] * signs[:, None, None]
+
+
+def fill(
+    molecule: Molecule, energies: Float64[np.ndarray, " conf"], n: int, *, seed: int, settings: TorsionSettings
+) -> Filling:
     """``n`` of different conformers: the lowest inside the window, repeats by Boltzmann weight, mirror images."""
     wanted = distinct(molecule, n)
-    filled = emitted(energies, wanted, settings, np.random.default_rng(random_seed(molecule, seed, "repeats")))
-    positions, energies = positions[filled], energies[filled]
-    if wanted < n:
-        positions, energies = np.concatenate([positions, -positions])[:n], np.concatenate([energies, energies])[:n]
-    return positions, energies
+    rows = emitted(energies, wanted, settings, np.random.default_rng(random_seed(molecule, seed, "repeats")))
+    return Filling(rows=np.resize(rows, n), mirrored=np.arange(n) >= wanted)
 
 
 def emitted(

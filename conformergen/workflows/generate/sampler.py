@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from conformergen.chem import TorsionSettings, complete, largest_ring
+from conformergen.chem import Filling, TorsionSettings, fill, largest_ring
 from conformergen.records import RUNGS, ConformerSet, Molecule
 from conformergen.workflows.generate.finish import is_valid
 from conformergen.workflows.generate.settings import GenerateSettings
@@ -42,25 +42,24 @@ class ModelSampler:
         self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
         self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
 
-    def _ranked(self, candidates: ConformerSet, n: int) -> ConformerSet:
-        """The ``n`` seeds that the ranker thinks best; all candidates for a model without one."""
+    def _chosen(self, candidates: ConformerSet, n: int) -> tuple[ConformerSet, Filling]:
+        """Seeds to sample from, and how ``n`` conformers come of their samples.
+
+        With a ranker the seeds are the different ones that it thinks best, and a repeat or a mirror image is that of
+        the sample; without, every conformer has a sample of its own.
+        """
         from conformergen.datasets.ranked import RankedSet
         from conformergen.sampling.ranking import predict_energies
 
         if not self.ranks or candidates.energies is None:
-            return candidates
+            each = candidates.select(np.resize(np.arange(len(candidates)), n))
+            return each, Filling(rows=np.arange(n), mirrored=np.zeros(n, dtype=bool))
         assert self.model.ranker is not None
         energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
-        positions, _ = complete(
-            candidates.molecule,
-            candidates.positions.astype(np.float64),
-            energies,
-            n,
-            seed=self.settings.seed,
-            settings=TorsionSettings(window=self.settings.ewin or _window(candidates.molecule)),
-        )
-        rungs = None if candidates.rungs is None else np.full(n, candidates.rungs.max(), dtype=np.uint8)
-        return ConformerSet(molecule=candidates.molecule, positions=positions.astype(np.float32), rungs=rungs)
+        search = TorsionSettings(window=self.settings.ewin or _window(candidates.molecule))
+        filling = fill(candidates.molecule, energies, n, seed=self.settings.seed, settings=search)
+        used, rows = np.unique(filling.rows, return_inverse=True)
+        return candidates.select(used), replace(filling, rows=rows)
 
     def _batches(self, jobs: "list[SamplingJob]", owners: list[int]) -> list[list[int]]:
         """Indices of jobs: on a CPU no batch holds two molecules, so that the bytes do not depend on the others."""
@@ -79,14 +78,12 @@ class ModelSampler:
         """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers."""
         from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
 
-        sets = [(self._ranked(candidates, n), n) for candidates, n in sets]
+        chosen = [self._chosen(candidates, n) for candidates, n in sets]
         jobs: dict[tuple[int, int], SamplingJob] = {}
-        for index, (seeds, n) in enumerate(sets):
-            for conformer in range(n):
+        for index, (seeds, _) in enumerate(chosen):
+            for conformer, positions in enumerate(seeds.positions):
                 jobs[index, conformer] = SamplingJob(
-                    molecule=seeds.molecule,
-                    conformer=conformer,
-                    seed_positions=seeds.positions[conformer % len(seeds)],
+                    molecule=seeds.molecule, conformer=conformer, seed_positions=positions
                 )
         sample = partial(
             sample_batch,
@@ -115,17 +112,20 @@ class ModelSampler:
             seed = jobs[key].seed_positions
             assert seed is not None
             results[key] = seed, _SEED
-        return [_joined(seeds, [results[index, c] for c in range(n)]) for index, (seeds, n) in enumerate(sets)]
+        return [
+            _joined(seeds, [results[index, c] for c in range(len(seeds))], filling)
+            for index, (seeds, filling) in enumerate(chosen)
+        ]
 
 
 def _window(molecule: Molecule) -> float:
     return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= _MACROCYCLE else _RANKED_WINDOW
 
 
-def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]]) -> ConformerSet:
-    """Samples of one molecule, each with the lower of its own rung and its seed's."""
-    own = np.array([rung for _, rung in results], dtype=np.uint8)
+def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]], filling: Filling) -> ConformerSet:
+    """Conformers of one molecule from the samples, each with the lower of its own rung and its seed's."""
+    rungs = np.array([rung for _, rung in results], dtype=np.uint8)
     if seeds.rungs is not None:
-        own = np.maximum(own, seeds.rungs[np.arange(len(results)) % len(seeds)])
+        rungs = np.maximum(rungs, seeds.rungs)
     positions = np.stack([positions for positions, _ in results]).astype(np.float32)
-    return ConformerSet(molecule=seeds.molecule, positions=positions, rungs=own)
+    return ConformerSet(molecule=seeds.molecule, positions=filling.of(positions), rungs=rungs[filling.rows])
