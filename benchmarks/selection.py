@@ -73,7 +73,7 @@ def candidates(raw, cap: int, pool: int, rankers: dict[str, EnergyNetwork]) -> C
     molecule = molecule_from_smiles(raw.smiles, raw.name)
     n = 2 * len(references)
     wanted = distinct(molecule, n)
-    found, baseline = torsion_minima(molecule, max(2 * pool, wanted * max(1, pool // 2)), seed=0, settings=CANDIDATES)
+    found, baseline = torsion_minima(molecule, pool * max(4, wanted), seed=0, settings=CANDIDATES)
     if not np.isfinite(baseline).all():
         return None
     conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))

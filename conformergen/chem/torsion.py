@@ -17,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
-from conformergen.chem.forcefield import minimise_mmff
+from conformergen.chem.forcefield import minimise_mmff, mmff_energy
 from conformergen.chem.molecule import atomic_masses, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.errors import InputError
@@ -38,26 +38,28 @@ class TorsionSettings:
     """Depth of the search.
 
     Attributes:
-        pool: Starts drawn for each conformer asked for; half of them are minimised to the end.
-        seeds_share: One ETKDGv3 embedding for so many conformers.
-        coarse_steps: Force-field iterations of every start.
-        fine_steps: Further iterations of those kept.
-        temperature: kcal/mol; starts are kept with probability falling as exp(-E/temperature). Well above room
+        pool: Minima made for each conformer asked for.
+        seeds_share: One ETKDGv3 embedding for so many minima.
+        draws: Sets of torsions drawn for each minimum, of which the one of lowest energy is minimised: fewer clashes,
+            and fewer iterations to resolve them. Many draws leave out folded forms.
+        max_steps: Force-field iterations at most, in one go: what stops early is no minimum, looks like one more
+            conformer, and is misjudged.
+        temperature: kcal/mol; repeats are drawn with probability falling as exp(-E/temperature). Well above room
             temperature, because the force field's order of conformers is off by several kcal/mol.
         window: kcal/mol above the lowest minimum that is given.
         timeout: Seconds of wall time per call of RDKit's embedding.
     """
 
-    pool: int = 4
-    seeds_share: int = 4
-    coarse_steps: int = 40
-    fine_steps: int = 160
+    pool: int = 2
+    seeds_share: int = 8
+    draws: int = 2
+    max_steps: int = 150
     temperature: float = 4.0
     window: float = 6.0
     timeout: int = 60
 
     def __post_init__(self) -> None:
-        counts = (self.pool, self.seeds_share, self.coarse_steps, self.fine_steps, self.timeout)
+        counts = (self.pool, self.seeds_share, self.draws, self.max_steps, self.timeout)
         if min(counts) < 1 or min(self.temperature, self.window) <= 0:
             raise InputError("torsion search: counts must be at least 1, temperature and window positive")
 
@@ -188,22 +190,25 @@ def torsion_minima(
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
         return positions, np.full(len(positions), np.nan)
-    n_seeds = min(n, max(_MIN_SEEDS, ceil(n / settings.seeds_share))) if len(quartets) else n
+    made = settings.pool * n if len(quartets) else n
+    n_seeds = min(made, max(_MIN_SEEDS, ceil(made / settings.seeds_share))) if len(quartets) else n
     seeds = embed(molecule, n_seeds, seed=seed, settings=plain, note=note).astype(np.float64)
-    if len(quartets) == 0:
-        minima = _minimised(molecule, seeds, settings.coarse_steps + settings.fine_steps)
-        return different(molecule, *minima, n, window=settings.window, mirrored=mirrored)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
+    energy = mmff_energy(mol_with_conformers(molecule, seeds[:1]))
     turned = [
-        set_torsions(mol, seeds[i % len(seeds)], quartets, rng.uniform(-180.0, 180.0, len(quartets)))
-        for i in range(max(1, settings.pool * n - len(seeds)))
+        min((_turned(mol, seeds[i % len(seeds)], quartets, rng) for _ in range(settings.draws)), key=energy)
+        for i in range(made - len(seeds))
     ]
-    coarse, energies = _minimised(molecule, np.concatenate([seeds, np.array(turned)]), settings.coarse_steps)
-    kept = _draw(energies, max(n, settings.pool * n // 2), settings.temperature, rng)
-    positions, energies = _minimised(molecule, coarse[kept], settings.fine_steps)
+    positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), settings.max_steps)
     if len(positions) == 0:  # clashes that inverted a centre, every time
-        positions, energies = _minimised(molecule, seeds, settings.fine_steps)
+        positions, energies = _minimised(molecule, seeds, settings.max_steps)
     return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored)
+
+
+def _turned(
+    mol: Chem.Mol, seed: Float64[np.ndarray, "atom 3"], quartets: Int64[np.ndarray, "rotor 4"], rng: np.random.Generator
+) -> Float64[np.ndarray, "atom 3"]:
+    return set_torsions(mol, seed, quartets, rng.uniform(-180.0, 180.0, len(quartets)))
 
 
 def different(
@@ -241,10 +246,3 @@ def _minimised(
     minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
     good = stereo_ok(minima, molecule.graph)
     return minima[good], energies[good]
-
-
-def _draw(
-    energies: Float64[np.ndarray, " conf"], n: int, temperature: float, rng: np.random.Generator
-) -> Int64[np.ndarray, " kept"]:
-    """Indices of ``n`` different conformers by Boltzmann weight (Gumbel top-k, Kool et al. 2019, arXiv 1903.06059)."""
-    return np.argsort(energies / temperature - rng.gumbel(size=len(energies)), kind="stable")[:n]

@@ -221,7 +221,8 @@ class _Records:
         ready = not trainer.relaxation.closes or trainer.max_beta() <= CLOSED_BETA
         improved = ready and val_loss is not None and (self.best is None or val_loss < self.best)
         self.best = val_loss if improved else self.best
-        names = [f"ckpt-{trainer.step:08d}", *(["best"] if improved else [])]
+        # The best first: after a kill between the two, the older checkpoint knows nothing of it and it is made again.
+        names = [*(["best"] if improved else []), f"ckpt-{trainer.step:08d}"]
         for name in names:
             losses = {"val_loss": val_loss, "best_val_loss": self.best}
             save_training(self.out / name, trainer, self.config, **self.extra, **losses)

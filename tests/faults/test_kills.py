@@ -309,7 +309,7 @@ class TestTrain:
         assert steps == sorted(set(steps), key=int)
 
     @pytest.mark.parametrize(
-        "fault", ["checkpoint.file:2", "checkpoint.file:5", "checkpoint.renamed:1", "checkpoint.renamed:2"]
+        "fault", ["checkpoint.file:2", "checkpoint.file:5", *(f"checkpoint.renamed:{n}" for n in range(1, 5))]
     )
     def test_every_fault_point(self, shards, whole, run, digests, tmp_path, fault):
         command = self.command(shards, tmp_path / "run")

@@ -32,10 +32,11 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 #: Window above the lowest minimum, kcal/mol, and number of minima kept of a search.
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
-#: Starts for each conformer that a ranker picks from.
-_RANKED_POOL: Final = 8
+#: Minima made for each conformer that a ranker picks, and conformers that are made for at least.
+RANKED_POOL: Final = 4
+_MIN_RANKED: Final = 4
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
-CANDIDATES: Final = TorsionSettings(pool=2, seeds_share=8, window=16.0)
+CANDIDATES: Final = TorsionSettings(pool=1, window=16.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -61,8 +62,7 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
         rungs = {0}
         if seeder == "torsion+mmff94s" and ranked:
             # A few conformers are the low ones of some, not the first found.
-            pool = settings.pool or _RANKED_POOL
-            candidates = max(2 * pool, distinct(molecule, n) * max(1, pool // 2))
+            candidates = (settings.pool or RANKED_POOL) * max(_MIN_RANKED, distinct(molecule, n))
             found = torsion_minima(molecule, candidates, seed=settings.seed, settings=CANDIDATES, note=rungs.add)
         elif seeder == "torsion+mmff94s":
             search = TorsionSettings(
