@@ -1,6 +1,7 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--rankers default,runs/rk] [--windows 3,4,5] [--pool 4]
+        [--draws 2] [--max-steps 150]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model``; rankers order them, windows
 cut them, and COV/MAT of what would be emitted is computed before any network moves it. ``all`` emits every candidate,
@@ -11,8 +12,9 @@ of a candidate within 0.5 Å of a reference and one that is not, in which the fo
 
 import argparse
 import fnmatch
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.seeding import CANDIDATES
+from conformergen.workflows.generate.seeding import CANDIDATES, RANKED_POOL
 from conformergen.workflows.train_ranker import initial_ranker
 
 THRESHOLD, NEAR = 0.75, 0.5
@@ -45,12 +47,13 @@ THRESHOLD, NEAR = 0.75, 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Candidates:
-    """Of one molecule: RMSD (reference, candidate), of the mirror images too where they count, and energies."""
+    """Of one molecule: RMSD (reference, candidate), of mirror images too where they count, energies, CPU s each."""
 
     rmsd: np.ndarray
     mirrored: np.ndarray | None
     wanted: int
     energies: dict[str, np.ndarray]
+    seconds: float
 
     def nearest(self) -> np.ndarray:
         """Å to the nearest reference, of a candidate or its mirror image."""
@@ -67,13 +70,17 @@ class Candidates:
         return [cov[0], mat[0], cov[1], mat[1]]
 
 
-def candidates(raw, cap: int, pool: int, rankers: dict[str, EnergyNetwork]) -> Candidates | None:
+def candidates(
+    raw, cap: int, pool: int, search: TorsionSettings, rankers: dict[str, EnergyNetwork]
+) -> Candidates | None:
     """Candidates of one molecule; None without MMFF94s parameters."""
     references = raw.conformers[:cap]
     molecule = molecule_from_smiles(raw.smiles, raw.name)
     n = 2 * len(references)
     wanted = distinct(molecule, n)
-    found, baseline = torsion_minima(molecule, pool * max(4, wanted), seed=0, settings=CANDIDATES)
+    began = time.process_time()
+    found, baseline = torsion_minima(molecule, pool * max(4, wanted), seed=0, settings=search)
+    seconds = time.process_time() - began
     if not np.isfinite(baseline).all():
         return None
     conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))
@@ -89,6 +96,7 @@ def candidates(raw, cap: int, pool: int, rankers: dict[str, EnergyNetwork]) -> C
         mirrored=group_rmsd_matrix(targets, -found[:, heavy], group) if wanted < n else None,
         wanted=wanted,
         energies=energies,
+        seconds=seconds / n,
     )
 
 
@@ -97,18 +105,21 @@ def main() -> None:
     parser.add_argument("excerpt", type=Path)
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
-    parser.add_argument("--pool", type=int, default=4)
+    parser.add_argument("--pool", type=int, default=RANKED_POOL)
+    parser.add_argument("--draws", type=int, default=CANDIDATES.draws)
+    parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
+    search = replace(CANDIDATES, draws=options.draws, max_steps=options.max_steps)
     rankers = {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
         assert ranker is not None
         rankers[name] = ranker
     made = [
-        candidates(raw, options.cap, options.pool, rankers)
+        candidates(raw, options.cap, options.pool, search, rankers)
         for raw in read(options.excerpt)
         if fnmatch.fnmatchcase(raw.name, options.select)
     ]
@@ -130,6 +141,7 @@ def main() -> None:
             )
     show("all", lambda c: np.arange(c.rmsd.shape[1]))
     show("nearest", lambda c: np.resize(np.argsort(c.nearest())[: c.wanted], c.wanted))
+    print(f"search: {1000 * np.mean([c.seconds for c in sets]):.1f} CPU ms a conformer")
     for name in ("mmff94s", *rankers):
         wrong = [
             (c.energies[name][near][:, None] > c.energies[name][~near][None]).mean()
