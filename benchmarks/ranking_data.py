@@ -44,7 +44,7 @@ PACKED = 500
 def scored(record: InputRecord, *, n: int) -> ConformerSet:
     """Minima of one molecule with GFN2-xTB energies, kcal/mol above the lowest."""
     molecule = molecule_from_smiles(record.smiles, record.name)
-    positions, energies = torsion_minima(molecule, n, seed=0, settings=TorsionSettings(window=WINDOW))
+    positions, energies = torsion_minima(molecule, n, seed=0, settings=TorsionSettings(uniform=1.0, window=WINDOW))
     if not np.isfinite(energies).all():
         raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     engine = XtbProgram(molecule)

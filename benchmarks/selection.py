@@ -1,7 +1,7 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--rankers default,runs/rk] [--windows 3,4,5] [--pool 4]
-        [--draws 2] [--max-steps 150]
+        [--uniform 0.1] [--max-steps 150]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model``; rankers order them, windows
 cut them, and COV/MAT of what would be emitted is computed before any network moves it. ``all`` emits every candidate,
@@ -106,13 +106,13 @@ def main() -> None:
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
     parser.add_argument("--pool", type=int, default=RANKED_POOL)
-    parser.add_argument("--draws", type=int, default=CANDIDATES.draws)
+    parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
-    search = replace(CANDIDATES, draws=options.draws, max_steps=options.max_steps)
+    search = replace(CANDIDATES, uniform=options.uniform, max_steps=options.max_steps)
     rankers = {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()

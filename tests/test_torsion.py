@@ -16,6 +16,8 @@ from conformergen.chem import (
     torsion_minima,
     torsion_search,
 )
+from conformergen.chem.molecule import ELEMENT_SYMBOLS
+from conformergen.chem.torsion_library import count, draw, load_library, save_library, shipped_library, surroundings
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.errors import InputError
 from conformergen.geometry.stereo import stereo_ok
@@ -92,8 +94,40 @@ def test_molecules_without_rotors_or_parameters_give_their_seeds():
         assert bool(np.isfinite(energies).all()) is finite
 
 
+def _likely(smiles, *, uniform=0.01):
+    """Distributions of a molecule's torsions, by the atoms of the bond."""
+    molecule = molecule_from_smiles(smiles)
+    found = surroundings(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
+    p = shipped_library().distributions(found, uniform=uniform)
+    numbers = molecule.graph.atomic_numbers[found.quartets]
+    names = ["".join(ELEMENT_SYMBOLS[z] for z in row) for row in numbers]
+    return {min(name, name[::-1]): values for name, values in zip(names, p, strict=True)}
+
+
+def test_library_knows_amides_and_chains():
+    likely = _likely("CCNC(=O)CCC")
+    assert likely["CNCO"][:3].sum() > 0.8  # trans: carbon beside oxygen
+    assert likely["CCCC"][[*range(4, 8), *range(15, 18)]].sum() > 0.7  # gauche and anti
+    np.testing.assert_allclose([p.sum() for p in likely.values()], 1.0)
+    assert all(np.ptp(p) < 1e-12 for p in _likely("CCNC(=O)CCC", uniform=1.0).values())
+
+
+def test_library_counts_draws_and_comes_back(tmp_path):
+    molecule = molecule_from_smiles("OCCN")
+    found = surroundings(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
+    degrees = np.array([[65.0] * len(found.quartets), [-175.0] * len(found.quartets)])
+    library = count([(found, degrees, np.array([0.0, 60.0]))] * 5)
+    for least, known in ((5, True), (6, False)):
+        save_library(library, tmp_path / "l.npz", least=least)
+        p = load_library(tmp_path / "l.npz").distributions(found, uniform=0.01)
+        assert bool((p[:, 6] > 0.6).all()) is known
+    drawn = draw(np.eye(18)[[6, 17]], 200, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.floor(np.abs(drawn) / 10.0), np.tile([6, 17], (200, 1)))
+    assert 50 < (drawn[:, 0] > 0).sum() < 150
+
+
 def test_settings_are_checked():
-    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}):
+    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}):
         with pytest.raises(InputError):
             TorsionSettings(**wrong)
     for wrong in ({"pairing": "random"}, {"pairing": "relaxed", "mmff94s": False}):

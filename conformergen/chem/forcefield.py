@@ -1,9 +1,6 @@
 """MMFF94s energies and minimisation (Halgren 1999, doi 10.1002/(SICI)1096-987X(199905)20:7<720)."""
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Float64
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
@@ -34,14 +31,6 @@ def minimise_uff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarr
         return np.zeros(n, dtype=bool), np.full(n, np.nan)
     results = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=max_steps)
     return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])
-
-
-def mmff_energy(mol: Chem.Mol) -> Callable[[Float64[np.ndarray, "atom 3"]], float]:
-    """The energy (kcal/mol) as a function of positions (Å) of a molecule with a conformer and MMFF parameters."""
-    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
-    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
-    field.Initialize()
-    return lambda positions: float(field.CalcEnergy(positions.ravel().tolist()))
 
 
 def mmff_energies(mol: Chem.Mol) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Random search of torsions: ETKDGv3 gives rings and local geometry, uniform torsions and MMFF94s give basins.
+"""Random search of torsions: ETKDGv3 gives rings and local geometry, drawn torsions and MMFF94s give basins.
 
 The random search of Saunders (J. Am. Chem. Soc. 1987, 109, 3150) in torsion space (Chang, Guida, Still 1989,
 doi 10.1021/ja00194a035). ETKDGv3 draws torsions as crystals show them; a molecule in the gas phase folds into forms
-that it hardly ever draws, and that a uniform draw followed by minimisation reaches at the same cost
-(docs/experiments.md).
+that it hardly ever draws. A uniform draw followed by minimisation reaches these at the same cost, and one from the
+torsions of gas-phase minima (``torsion_library``) at half of it (docs/experiments.md).
 """
 
 from collections.abc import Callable
@@ -17,9 +17,10 @@ from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
-from conformergen.chem.forcefield import minimise_mmff, mmff_energy
+from conformergen.chem.forcefield import minimise_mmff
 from conformergen.chem.molecule import atomic_masses, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
+from conformergen.chem.torsion_library import draw, shipped_library, surroundings
 from conformergen.errors import InputError
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.stereo import stereo_ok
@@ -40,8 +41,8 @@ class TorsionSettings:
     Attributes:
         pool: Minima made for each conformer asked for.
         seeds_share: One ETKDGv3 embedding for so many minima.
-        draws: Sets of torsions drawn for each minimum, of which the one of lowest energy is minimised: fewer clashes,
-            and fewer iterations to resolve them. Many draws leave out folded forms.
+        uniform: Share of the torsions that is drawn uniformly, the others as ``chem.torsion_library`` has them; 1 is a
+            search without prejudice.
         max_steps: Force-field iterations at most, in one go: what stops early is no minimum, looks like one more
             conformer, and is misjudged.
         temperature: kcal/mol; repeats are drawn with probability falling as exp(-E/temperature). Well above room
@@ -52,16 +53,18 @@ class TorsionSettings:
 
     pool: int = 2
     seeds_share: int = 8
-    draws: int = 2
+    uniform: float = 0.1
     max_steps: int = 150
     temperature: float = 4.0
     window: float = 6.0
     timeout: int = 60
 
     def __post_init__(self) -> None:
-        counts = (self.pool, self.seeds_share, self.draws, self.max_steps, self.timeout)
+        counts = (self.pool, self.seeds_share, self.max_steps, self.timeout)
         if min(counts) < 1 or min(self.temperature, self.window) <= 0:
             raise InputError("torsion search: counts must be at least 1, temperature and window positive")
+        if not 0 < self.uniform <= 1:
+            raise InputError("torsion search: the uniform share must lie above 0 and be at most 1")
 
 
 def rotors(mol: Chem.Mol) -> Int64[np.ndarray, "rotor 4"]:
@@ -184,31 +187,23 @@ def torsion_minima(
     """
     settings = settings or TorsionSettings()
     mol = to_mol(molecule)
-    quartets = rotors(mol)
+    found = surroundings(molecule.graph, rotors(mol)[:, 1:3])
     mirrored = len(molecule.graph.centres) == 0
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
         return positions, np.full(len(positions), np.nan)
-    made = settings.pool * n if len(quartets) else n
-    n_seeds = min(made, max(_MIN_SEEDS, ceil(made / settings.seeds_share))) if len(quartets) else n
+    made = settings.pool * n if len(found.quartets) else n
+    n_seeds = min(made, max(_MIN_SEEDS, ceil(made / settings.seeds_share))) if len(found.quartets) else n
     seeds = embed(molecule, n_seeds, seed=seed, settings=plain, note=note).astype(np.float64)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
-    energy = mmff_energy(mol_with_conformers(molecule, seeds[:1]))
-    turned = [
-        min((_turned(mol, seeds[i % len(seeds)], quartets, rng) for _ in range(settings.draws)), key=energy)
-        for i in range(made - len(seeds))
-    ]
+    likely = shipped_library().distributions(found, uniform=settings.uniform)
+    degrees = draw(likely, max(0, made - len(seeds)), rng)
+    turned = [set_torsions(mol, seeds[i % len(seeds)], found.quartets, row) for i, row in enumerate(degrees)]
     positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), settings.max_steps)
     if len(positions) == 0:  # clashes that inverted a centre, every time
         positions, energies = _minimised(molecule, seeds, settings.max_steps)
     return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored)
-
-
-def _turned(
-    mol: Chem.Mol, seed: Float64[np.ndarray, "atom 3"], quartets: Int64[np.ndarray, "rotor 4"], rng: np.random.Generator
-) -> Float64[np.ndarray, "atom 3"]:
-    return set_torsions(mol, seed, quartets, rng.uniform(-180.0, 180.0, len(quartets)))
 
 
 def different(

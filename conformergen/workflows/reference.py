@@ -307,7 +307,7 @@ def forcefield_ensemble(search: _Search) -> tuple[np.ndarray, np.ndarray]:
         search.molecule,
         n_starts(search.engine.mol, settings),
         seed=search.seed,
-        settings=TorsionSettings(window=settings.forcefield_window, timeout=300),
+        settings=TorsionSettings(uniform=1.0, window=settings.forcefield_window, timeout=300),
     )
     search.book("starts", len(starts))
     engine = search.engine
