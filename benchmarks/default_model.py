@@ -4,9 +4,9 @@
         [--shepherd SHEPHERD.sdf.gz]
 
 Data of this repository, and where given the GEOM-Drugs excerpt (without ``geomdrugs_rot*`` and ``geomdrugs_l02``) and
-the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network, a ranker fitted
-to single points, the same fitted on to relaxed energies, and the export. Each stage is a ``conformergen`` command; one
-whose output is there is not repeated. ``--share`` shortens all trainings.
+the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network in two rounds, a
+ranker fitted to single points, the same fitted on to relaxed energies, and the export. Each stage is a
+``conformergen`` command; one whose output is there is not repeated. ``--share`` shortens all trainings.
 """
 
 import argparse
@@ -62,13 +62,20 @@ def main() -> None:
     def data(folders: list[Path]) -> list[object]:
         return [x for folder in folders for x in ("--data", folder)]
 
-    network, points, ranker, model = (out / name for name in ("network", "ranker-points", "ranker", "default"))
-    sets = ["training.learning_rate=3e-3", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
-    last = max(2, int(12_000 * options.share))
-    stage(
-        network, network / f"ckpt-{last:08d}", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
-        "--steps", last, "--resume", *(x for s in sets for x in ("--set", s)),
-    )  # fmt: skip
+    network, second, points, ranker, model = (
+        out / name for name in ("network", "network-2", "ranker-points", "ranker", "default")
+    )
+
+    def train(run: Path, n: int, rate: float, *start: object) -> None:
+        last = max(2, int(n * options.share))
+        sets = [f"training.learning_rate={rate}", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
+        stage(
+            run, run / f"ckpt-{last:08d}", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
+            "--steps", last, "--resume", *start, *(x for s in sets for x in ("--set", s)),
+        )  # fmt: skip
+
+    train(network, 12_000, 3e-3)
+    train(second, 6_000, 2e-3, "--init", network)
     stage(
         points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", network, *steps(4000),
         "--learning-rate", 1.5e-3,
@@ -77,7 +84,7 @@ def main() -> None:
         ranker, ranker, "train-ranker", *data([relaxed, ensembles, mini]), "--init", points, *steps(600),
         "--learning-rate", 5e-4,
     )  # fmt: skip
-    stage(model, model, "export", network, "--exact", "--name", "default", "--ranker", ranker)
+    stage(model, model, "export", second, "--exact", "--name", "default", "--ranker", ranker)
     print(model)
 
 

@@ -71,7 +71,7 @@ def generate(
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
     pool: Annotated[
         int | None,
-        typer.Option(help="Torsion search: minima for each conformer, quality against cost; 4, or 2 without a model."),
+        typer.Option(help="Torsion search: minima for each conformer, quality against cost; 3, or 2 without a model."),
     ] = None,
     ewin: Annotated[
         float | None, typer.Option(help="Window above the lowest, kcal/mol: of the search, and of refined energies.")

@@ -33,7 +33,7 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Minima made for each conformer that a ranker picks, and conformers that are made for at least.
-RANKED_POOL: Final = 4
+RANKED_POOL: Final = 3
 _MIN_RANKED: Final = 4
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
 CANDIDATES: Final = TorsionSettings(pool=1, window=16.0)

@@ -33,7 +33,7 @@ class GenerateSettings:
         per_reference: When positive, n is this multiple of the input's ``n_conformers`` (2 for the 2K protocol).
         method: Entry of ``METHODS``.
         seeds: Entry of ``SEEDERS`` for the model, or ``auto``: what suits the checkpoint.
-        pool: Minima a torsion search makes for each conformer asked for; None: 4 for a ranker, 2 for the search alone.
+        pool: Minima a torsion search makes for each conformer asked for; None: 3 for a ranker, 2 for the search alone.
         ewin: Window above the lowest conformer, kcal/mol: of a search, and of refined energies; None for the method's
             own, and none after refinement.
         rms: Conformers closer than this (Å, symmetry-aware, heavy atoms) to a better one are left out; None keeps all.
