@@ -193,9 +193,10 @@ def torsion_minima(
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
         return positions, np.full(len(positions), np.nan)
-    made = settings.pool * n if len(found.quartets) else n
-    n_seeds = min(made, max(_MIN_SEEDS, ceil(made / settings.seeds_share))) if len(found.quartets) else n
-    seeds = embed(molecule, n_seeds, seed=seed, settings=plain, note=note).astype(np.float64)
+    turns = len(found.quartets) > 0
+    made = settings.pool * n if turns else n
+    n_seeds = max(_MIN_SEEDS, ceil(made / settings.seeds_share)) if turns else made
+    seeds = embed(molecule, min(made, n_seeds), seed=seed, settings=plain, note=note).astype(np.float64)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
     likely = shipped_library().distributions(found, uniform=settings.uniform)
     degrees = draw(likely, max(0, made - len(seeds)), rng)
