@@ -39,7 +39,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.seeding import CANDIDATES, RANKED_POOL
+from conformergen.workflows.generate.seeding import CANDIDATES
 from conformergen.workflows.train_ranker import initial_ranker
 
 THRESHOLD, NEAR = 0.75, 0.5
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("excerpt", type=Path)
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
-    parser.add_argument("--pool", type=int, default=RANKED_POOL)
+    parser.add_argument("--pool", type=int, default=3)
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")

@@ -70,9 +70,8 @@ def generate(
     ] = "model",
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
     pool: Annotated[
-        int | None,
-        typer.Option(help="Torsion search: minima for each conformer, quality against cost; 3, or 2 without a model."),
-    ] = None,
+        int, typer.Option(min=1, help="Torsion search: minima made for each conformer, quality against cost.")
+    ] = 3,
     ewin: Annotated[
         float | None, typer.Option(help="Window above the lowest, kcal/mol: of the search, and of refined energies.")
     ] = None,

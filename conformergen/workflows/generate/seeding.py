@@ -32,8 +32,7 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 #: Window above the lowest minimum, kcal/mol, and number of minima kept of a search.
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
-#: Minima made for each conformer that a ranker picks, and conformers that are made for at least.
-RANKED_POOL: Final = 3
+#: Conformers that minima are made for at least, where a ranker picks.
 _MIN_RANKED: Final = 4
 #: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
 CANDIDATES: Final = TorsionSettings(pool=1, window=16.0)
@@ -62,12 +61,10 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
         rungs = {0}
         if seeder == "torsion+mmff94s" and ranked:
             # A few conformers are the low ones of some, not the first found.
-            candidates = (settings.pool or RANKED_POOL) * max(_MIN_RANKED, distinct(molecule, n))
+            candidates = settings.pool * max(_MIN_RANKED, distinct(molecule, n))
             found = torsion_minima(molecule, candidates, seed=settings.seed, settings=CANDIDATES, note=rungs.add)
         elif seeder == "torsion+mmff94s":
-            search = TorsionSettings(
-                pool=settings.pool or TorsionSettings.pool, window=settings.ewin or TorsionSettings.window
-            )
+            search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
             found = torsion_search(molecule, n, seed=settings.seed, settings=search, note=rungs.add)
         else:
             embedding = EmbedSettings(mmff94s=seeder == "etkdg+mmff94s")

@@ -33,7 +33,7 @@ class GenerateSettings:
         per_reference: When positive, n is this multiple of the input's ``n_conformers`` (2 for the 2K protocol).
         method: Entry of ``METHODS``.
         seeds: Entry of ``SEEDERS`` for the model, or ``auto``: what suits the checkpoint.
-        pool: Minima a torsion search makes for each conformer asked for; None: 3 for a ranker, 2 for the search alone.
+        pool: Minima that a torsion search makes for each conformer asked for.
         ewin: Window above the lowest conformer, kcal/mol: of a search, and of refined energies; None for the method's
             own, and none after refinement.
         rms: Conformers closer than this (Å, symmetry-aware, heavy atoms) to a better one are left out; None keeps all.
@@ -56,7 +56,7 @@ class GenerateSettings:
     per_reference: int = 0
     method: str = "model"
     seeds: str = "auto"
-    pool: int | None = None
+    pool: int = 3
     ewin: float | None = None
     rms: float | None = None
     checkpoint: str = "default"
@@ -84,8 +84,7 @@ class GenerateSettings:
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        pool = 1 if self.pool is None else self.pool
-        if min(self.n, self.per_reference) < 0 or min(pool, self.steps, self.max_atoms) < 1:
+        if min(self.n, self.per_reference) < 0 or min(self.pool, self.steps, self.max_atoms) < 1:
             raise InputError("-n, --pool, --steps and --max-atoms must be at least 1")
         if self.ewin is not None and self.ewin <= 0:
             raise InputError("--ewin must be positive")
@@ -106,7 +105,7 @@ class GenerateSettings:
 
     def summary(self) -> str:
         """What a reader of the output should know of these settings."""
-        used = {"pool": self.pool or "own", "ewin": self.ewin or "own", "select": self.select, "refine": self.refine}
+        used = {"pool": self.pool, "ewin": self.ewin or "own", "select": self.select, "refine": self.refine}
         if self.method == "model":
             used |= {"seeds": self.seeds, "sampler": self.sampler, "steps": self.steps}
         return " ".join(f"{key}={value}" for key, value in used.items())
