@@ -13,6 +13,7 @@ from conformergen.chem import (
     rotors,
     set_torsions,
     to_mol,
+    torsion,
     torsion_minima,
     torsion_search,
 )
@@ -124,6 +125,14 @@ def test_library_counts_draws_and_comes_back(tmp_path):
     drawn = draw(np.eye(18)[[6, 17]], 200, np.random.default_rng(0))
     np.testing.assert_array_equal(np.floor(np.abs(drawn) / 10.0), np.tile([6, 17], (200, 1)))
     assert 50 < (drawn[:, 0] > 0).sum() < 150
+
+
+@pytest.mark.parametrize(("smiles", "embedded"), [("CCC1CCCCCCCCCCC1", 20), ("CCC1CCCCC1", 8)])
+def test_macrocycles_are_embedded_more_often(smiles, embedded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torsion, "embed", lambda m, n, **options: asked.append(n) or embed(m, n, **options))
+    torsion_minima(molecule_from_smiles(smiles), 20, seed=0, settings=TorsionSettings(pool=2, max_steps=1))
+    assert asked == [embedded]
 
 
 def test_settings_are_checked():

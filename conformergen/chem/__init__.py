@@ -19,6 +19,7 @@ from conformergen.chem.molecule import (
 )
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
 from conformergen.chem.torsion import (
+    MACROCYCLE,
     Filling,
     TorsionSettings,
     distinct,
@@ -33,6 +34,7 @@ from conformergen.chem.torsion import (
 
 __all__ = [
     "ELEMENT_SYMBOLS",
+    "MACROCYCLE",
     "EmbedSettings",
     "Filling",
     "TorsionSettings",

@@ -18,7 +18,7 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
 from conformergen.chem.forcefield import minimise_mmff
-from conformergen.chem.molecule import atomic_masses, mol_with_conformers, to_mol
+from conformergen.chem.molecule import atomic_masses, largest_ring, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.chem.torsion_library import draw, shipped_library, surroundings
 from conformergen.errors import InputError
@@ -32,6 +32,8 @@ _ROTOR: Final = Chem.MolFromSmarts("[!$(*#*)&!D1]-&!@[!$(*#*)&!D1]")
 _SAME: Final = DuplicateRule(energy_rmsd=0.3, rmsd=0.15)
 #: Ring conformations come from the seeds: at least so many, whatever their share.
 _MIN_SEEDS: Final = 8
+#: Atoms of a ring from which on it is a macrocycle.
+MACROCYCLE: Final = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class TorsionSettings:
     Attributes:
         pool: Minima made for each conformer asked for.
         seeds_share: One ETKDGv3 embedding for so many minima.
+        macrocycle_share: The same where a ring has ``MACROCYCLE`` atoms or more: its forms come from embeddings alone.
         uniform: Share of the torsions that is drawn uniformly, the others as ``chem.torsion_library`` has them; 1 is a
             search without prejudice.
         max_steps: Force-field iterations at most, in one go: what stops early is no minimum, looks like one more
@@ -53,6 +56,7 @@ class TorsionSettings:
 
     pool: int = 2
     seeds_share: int = 8
+    macrocycle_share: int = 2
     uniform: float = 0.1
     max_steps: int = 150
     temperature: float = 4.0
@@ -60,7 +64,7 @@ class TorsionSettings:
     timeout: int = 60
 
     def __post_init__(self) -> None:
-        counts = (self.pool, self.seeds_share, self.max_steps, self.timeout)
+        counts = (self.pool, self.seeds_share, self.macrocycle_share, self.max_steps, self.timeout)
         if min(counts) < 1 or min(self.temperature, self.window) <= 0:
             raise InputError("torsion search: counts must be at least 1, temperature and window positive")
         if not 0 < self.uniform <= 1:
@@ -195,7 +199,8 @@ def torsion_minima(
         return positions, np.full(len(positions), np.nan)
     turns = len(found.quartets) > 0
     made = settings.pool * n if turns else n
-    n_seeds = max(_MIN_SEEDS, ceil(made / settings.seeds_share)) if turns else made
+    share = settings.seeds_share if largest_ring(molecule.smiles) < MACROCYCLE else settings.macrocycle_share
+    n_seeds = max(_MIN_SEEDS, ceil(made / share)) if turns else made
     seeds = embed(molecule, min(made, n_seeds), seed=seed, settings=plain, note=note).astype(np.float64)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
     likely = shipped_library().distributions(found, uniform=settings.uniform)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from conformergen.chem import Filling, TorsionSettings, fill, largest_ring
+from conformergen.chem import MACROCYCLE, Filling, TorsionSettings, fill, largest_ring
 from conformergen.records import RUNGS, ConformerSet, Molecule
 from conformergen.workflows.generate.finish import is_valid
 from conformergen.workflows.generate.settings import GenerateSettings
@@ -15,10 +15,10 @@ from conformergen.workflows.generate.settings import GenerateSettings
 if TYPE_CHECKING:
     from conformergen.sampling import SamplingJob
 
-#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol. Of macrocycles, from so many
-#: ring atoms on, more: the ranker has seen none.
+#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol. Of macrocycles more: the ranker
+#: has seen none.
 _RANKED_WINDOW: Final = 4.0
-_MACROCYCLE, _MACROCYCLE_WINDOW = 9, 10.0
+_MACROCYCLE_WINDOW: Final = 10.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -119,7 +119,7 @@ class ModelSampler:
 
 
 def _window(molecule: Molecule) -> float:
-    return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= _MACROCYCLE else _RANKED_WINDOW
+    return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= MACROCYCLE else _RANKED_WINDOW
 
 
 def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]], filling: Filling) -> ConformerSet:
