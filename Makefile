@@ -57,7 +57,7 @@ reference-mini: install
 	$(BIN)/conformergen reference data/reference-mini/molecules.smi -o runs/reference-mini \
 		--split data/reference-mini/split.json --jobs 0
 
-# The recipe of the shipped checkpoint on the data of this repository (about 1.5 CPU-hours, resumable); ARGS adds others.
+# The recipe of the shipped checkpoint on the data of this repository (about 2 CPU-hours, resumable); ARGS adds others.
 default-model: install
 	$(BIN)/python benchmarks/default_model.py -o runs/default $(ARGS)
 

@@ -39,7 +39,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.seeding import CANDIDATES
+from conformergen.workflows.generate.seeding import CANDIDATES, n_candidates
 from conformergen.workflows.train_ranker import initial_ranker
 
 THRESHOLD, NEAR = 0.75, 0.5
@@ -79,7 +79,7 @@ def candidates(
     n = 2 * len(references)
     wanted = distinct(molecule, n)
     began = time.process_time()
-    found, baseline = torsion_minima(molecule, pool * max(4, wanted), seed=0, settings=search)
+    found, baseline = torsion_minima(molecule, n_candidates(molecule, n, pool=pool), seed=0, settings=search)
     seconds = time.process_time() - began
     if not np.isfinite(baseline).all():
         return None

@@ -32,15 +32,18 @@ def minima(folder: Path):
                 yield is_held_out(conformers.molecule), found, np.array(degrees), conformers.energies
 
 
-def cross_entropy(library: TorsionLibrary, molecules, *, uniform: float) -> float:
+def cross_entropy(library: TorsionLibrary, molecules, *, uniform: float) -> tuple[float, float]:
+    """Of the library's distributions, and of the true ones: the least that there is."""
     values = []
     for found, degrees, energies in molecules:
         p = library.distributions(found, uniform=uniform)
         own = count([(found, degrees, energies)])
         for rotor in range(len(found.quartets)):
             seen = own.counts[-1][int(found.keys[-1, rotor])]
-            values.append(-(seen / seen.sum() * np.log(p[rotor])).sum())
-    return float(np.mean(values))
+            true = seen / seen.sum()
+            values.append([-(true * np.log(q)).sum() for q in (p[rotor], np.maximum(true, 1e-12))])
+    library_nats, least = np.mean(values, axis=0).tolist()
+    return library_nats, least
 
 
 def main() -> None:
@@ -52,7 +55,8 @@ def main() -> None:
     held_out = [m[1:] for m in every if m[0]]
     partial = count(m[1:] for m in every if not m[0])
     for share in (0.01, 0.1, 0.3, 1.0):
-        print(f"held out, uniform share {share:g}: {cross_entropy(partial, held_out, uniform=share):.3f}")
+        nats, least = cross_entropy(partial, held_out, uniform=share)
+        print(f"held out, uniform share {share:g}: {nats:.3f} (at least {least:.3f})")
     save_library(count(m[1:] for m in every), options.out, least=LEAST)
     print(f"{len(every)} molecules, {BINS} bins, {options.out.stat().st_size / 1e3:.0f} kB")
 

@@ -99,6 +99,7 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run,
     model = load_model(tmp_path / "model")
     assert model.ranker is not None
     assert model.settings["ranker"]["molecules"] == 5
+    assert "/" not in model.settings["ranker"]["init"]
     assert load_model(tiny_run).network.branches()  # relaxed, and still an invariant energy comes of it
     assert not model.ranker.trunk.branches()
     assert load_model(tiny_run).ranker is None

@@ -204,7 +204,7 @@ def torsion_minima(
     seeds = embed(molecule, min(made, n_seeds), seed=seed, settings=plain, note=note).astype(np.float64)
     rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
     likely = shipped_library().distributions(found, uniform=settings.uniform)
-    degrees = draw(likely, max(0, made - len(seeds)), rng)
+    degrees = draw(likely, max(0, made - len(seeds)) if turns else 0, rng)
     turned = [set_torsions(mol, seeds[i % len(seeds)], found.quartets, row) for i, row in enumerate(degrees)]
     positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), settings.max_steps)
     if len(positions) == 0:  # clashes that inverted a centre, every time

@@ -154,7 +154,7 @@ def fit(
     files, record = ranker_files(
         result,
         training=asdict(settings),
-        init=init or "",
+        init=Path(init).name if init else "",  # a model that is given away names no folder of its maker
         molecules=len(training),
         conformers=sum(len(s.conformers) for s in training),
         held_out=len(held_out),

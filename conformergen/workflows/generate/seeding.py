@@ -38,6 +38,11 @@ _MIN_RANKED: Final = 4
 CANDIDATES: Final = TorsionSettings(pool=1, window=16.0)
 
 
+def n_candidates(molecule: Molecule, n: int, *, pool: int) -> int:
+    """Minima to make where a ranker picks ``n``: even a few are the low ones of some, not the first found."""
+    return pool * max(_MIN_RANKED, distinct(molecule, n))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Seeded:
     """One input after the worker processes: a set of seed conformers for each of its isomers."""
@@ -60,8 +65,7 @@ def prepare_seeds(record: InputRecord, *, settings: GenerateSettings, seeder: st
             return _with_energies(molecule, *held)
         rungs = {0}
         if seeder == "torsion+mmff94s" and ranked:
-            # A few conformers are the low ones of some, not the first found.
-            candidates = settings.pool * max(_MIN_RANKED, distinct(molecule, n))
+            candidates = n_candidates(molecule, n, pool=settings.pool)
             found = torsion_minima(molecule, candidates, seed=settings.seed, settings=CANDIDATES, note=rungs.add)
         elif seeder == "torsion+mmff94s":
             search = TorsionSettings(pool=settings.pool, window=settings.ewin or TorsionSettings.window)
