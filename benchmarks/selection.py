@@ -1,7 +1,7 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--rankers default,runs/rk] [--windows 3,4,5] [--pool 4]
-        [--uniform 0.1] [--max-steps 150]
+        [--uniform 0.1] [--hold 0.0005] [--max-steps 150]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model``; rankers order them, windows
 cut them, and COV/MAT of what would be emitted is computed before any network moves it. ``all`` emits every candidate,
@@ -107,12 +107,13 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=40)
     parser.add_argument("--pool", type=int, default=3)
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
+    parser.add_argument("--hold", type=float, default=CANDIDATES.hold, help="0: minima of MMFF94s")
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
-    search = replace(CANDIDATES, uniform=options.uniform, max_steps=options.max_steps)
+    search = replace(CANDIDATES, uniform=options.uniform, hold=options.hold, max_steps=options.max_steps)
     rankers = {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
@@ -134,7 +135,7 @@ def main() -> None:
     )
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
-            settings = TorsionSettings(window=window)
+            settings = TorsionSettings(window=window, temperature=4.0 if name == "mmff94s" else 1.0)
             show(
                 f"{name}, {window:g} kcal/mol",
                 lambda c, n=name, s=settings: emitted(c.energies[n], c.wanted, s, np.random.default_rng(0)),

@@ -1,6 +1,6 @@
-"""The torsion library of the package, counted from MMFF94s minima with GFN2-xTB energies.
+"""The torsion library of the package, counted from GFN2-xTB minima.
 
-    python benchmarks/torsion_library.py data/reference-drugs/ranking -o conformergen/chem/torsions.npz
+    python benchmarks/torsion_library.py data/reference-drugs/{relaxed,ensembles} -o conformergen/chem/torsions.npz
 
 Prints how well a library of nine tenths of the molecules predicts the torsions of the others: mean cross-entropy,
 nats for each torsion in bins of ten degrees, beside that of a uniform draw and the least that there is.
@@ -48,10 +48,10 @@ def cross_entropy(library: TorsionLibrary, molecules, *, uniform: float) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("minima", type=Path, help="shards of MMFF94s minima")
+    parser.add_argument("minima", type=Path, nargs="+", help="shards of GFN2-xTB minima")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
-    every = list(minima(options.minima))
+    every = [m for folder in options.minima for m in minima(folder)]
     held_out = [m[1:] for m in every if m[0]]
     partial = count(m[1:] for m in every if not m[0])
     for share in (0.01, 0.1, 0.3, 1.0):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from conformergen.chem import (
+    HeldTorsions,
     TorsionSettings,
     embed,
     get_torsions,
@@ -136,7 +137,7 @@ def test_macrocycles_are_embedded_more_often(smiles, embedded, monkeypatch):
 
 
 def test_settings_are_checked():
-    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}):
+    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": -1.0}):
         with pytest.raises(InputError):
             TorsionSettings(**wrong)
     for wrong in ({"pairing": "random"}, {"pairing": "relaxed", "mmff94s": False}):
@@ -151,6 +152,32 @@ def test_relaxed_seeds_are_the_minima_of_their_references():
     paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
     assert np.all(_energies(molecule, paired.seeds) < _energies(molecule, references) - 0.3)
     assert np.sqrt(((paired.seeds - references) ** 2).sum(-1).mean(-1)).max() < 0.5
+
+
+def test_torsions_are_held_and_the_rest_is_minimised():
+    molecule = molecule_from_smiles("COc1ccccc1C(=O)NCCO")
+    mol = to_mol(molecule)
+    quartets = rotors(mol)
+    wanted = np.full((6, len(quartets)), 75.0) + 10.0 * np.arange(6)[:, None]
+    seeds = embed(molecule, 1, seed=0).astype(np.float64)
+    starts = np.array([set_torsions(mol, seeds[0], quartets, d) for d in wanted])
+
+    def minimised(constant):
+        mol = mol_with_conformers(molecule, starts)
+        held = HeldTorsions(quartets=quartets, degrees=wanted, constant=constant)
+        _, energies = minimise_mmff(mol, max_steps=500, held=held if constant else None)
+        minima = np.array([c.GetPositions() for c in mol.GetConformers()])
+        np.testing.assert_allclose(_energies(molecule, minima), energies, atol=1.0)
+        degrees = np.array([get_torsions(mol, p, quartets) for p in minima])
+        return energies, np.abs((degrees - wanted + 180.0) % 360.0 - 180.0)
+
+    free, moved = minimised(0.0)
+    weak, less = minimised(0.0005)
+    firm, least = minimised(1.0)
+    assert least.max() < 17.0 < moved.max()
+    assert less.mean() < moved.mean()
+    assert free.mean() <= weak.mean() <= firm.mean()
+    assert np.all(firm < _energies(molecule, starts))
 
 
 def test_relaxed_seeds_without_parameters_are_assigned():

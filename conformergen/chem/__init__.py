@@ -1,7 +1,7 @@
 """RDKit: parsing, graphs, stereochemistry, symmetry, embedding and force fields."""
 
 from conformergen.chem.embedding import EmbedSettings, embed
-from conformergen.chem.forcefield import minimise_mmff, mmff_energies
+from conformergen.chem.forcefield import HeldTorsions, minimise_mmff, mmff_energies
 from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
@@ -37,6 +37,7 @@ __all__ = [
     "MACROCYCLE",
     "EmbedSettings",
     "Filling",
+    "HeldTorsions",
     "TorsionSettings",
     "atomic_masses",
     "conformer_positions",

@@ -1,27 +1,66 @@
 """MMFF94s energies and minimisation (Halgren 1999, doi 10.1002/(SICI)1096-987X(199905)20:7<720)."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
+from jaxtyping import Float64, Int64
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
+#: Degrees that a held torsion may move before it is pulled back.
+_SLACK: Final = 15.0
 
-def minimise_mmff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class HeldTorsions:
+    """Torsions that stay near where they are put, while all else is minimised.
+
+    Attributes:
+        quartets: Atoms of each torsion.
+        degrees: Where each conformer has them.
+        constant: kcal/mol/degree²; the pull on what is more than 15 degrees off.
+    """
+
+    quartets: Int64[np.ndarray, "rotor 4"]
+    degrees: Float64[np.ndarray, "conf rotor"]
+    constant: float
+
+
+def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Minimise every conformer of ``mol`` in place.
 
     Args:
         mol: Molecule of our own making, never a caller's argument.
         max_steps: Iterations at most.
+        held: Torsions of the conformers that are pulled back when they leave.
 
     Returns:
-        Whether each conformer converged, and energies in kcal/mol (NaN without MMFF parameters).
+        Whether each conformer converged, and energies in kcal/mol, without those of the pull (NaN without MMFF
+        parameters).
     """
     n = mol.GetNumConformers()
     if n == 0 or not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         return np.zeros(n, dtype=bool), np.full(n, np.nan)
+    if held is not None:
+        return _minimise_held(mol, max_steps, held), mmff_energies(mol)
     results = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
         mol, numThreads=1, maxIters=max_steps, mmffVariant="MMFF94s"
     )
     return np.array([status == 0 for status, _ in results]), np.array([energy for _, energy in results])
+
+
+def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndarray:
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
+    quartets = held.quartets.tolist()
+    converged = []
+    for conformer, degrees in zip(mol.GetConformers(), held.degrees.tolist(), strict=True):
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=conformer.GetId())
+        field.Initialize()
+        for atoms, angle in zip(quartets, degrees, strict=True):
+            field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
+        converged.append(field.Minimize(maxIts=max_steps) == 0)
+    return np.array(converged)
 
 
 def minimise_uff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
-from conformergen.chem.forcefield import minimise_mmff
+from conformergen.chem.forcefield import HeldTorsions, minimise_mmff
 from conformergen.chem.molecule import atomic_masses, largest_ring, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.chem.torsion_library import draw, shipped_library, surroundings
@@ -46,6 +46,10 @@ class TorsionSettings:
         macrocycle_share: The same where a ring has ``MACROCYCLE`` atoms or more: its forms come from embeddings alone.
         uniform: Share of the torsions that is drawn uniformly, the others as ``chem.torsion_library`` has them; 1 is a
             search without prejudice.
+        hold: kcal/mol/degree² that pulls a torsion back to where it was put (``chem.forcefield.HeldTorsions``). MMFF94s
+            turns the torsions of GFN2-xTB minima by .6 Å of RMSD and merges many of them; held, its minima are nearer
+            to those. 0 gives minima of MMFF94s.
+        same: Which minima are one.
         max_steps: Force-field iterations at most, in one go: what stops early is no minimum, looks like one more
             conformer, and is misjudged.
         temperature: kcal/mol; repeats are drawn with probability falling as exp(-E/temperature). Well above room
@@ -58,6 +62,8 @@ class TorsionSettings:
     seeds_share: int = 8
     macrocycle_share: int = 2
     uniform: float = 0.1
+    hold: float = 0.0
+    same: DuplicateRule = _SAME
     max_steps: int = 150
     temperature: float = 4.0
     window: float = 6.0
@@ -65,8 +71,10 @@ class TorsionSettings:
 
     def __post_init__(self) -> None:
         counts = (self.pool, self.seeds_share, self.macrocycle_share, self.max_steps, self.timeout)
-        if min(counts) < 1 or min(self.temperature, self.window) <= 0:
-            raise InputError("torsion search: counts must be at least 1, temperature and window positive")
+        if min(counts) < 1 or min(self.temperature, self.window) <= 0 or self.hold < 0:
+            raise InputError(
+                "torsion search: counts must be at least 1, temperature and window positive, hold not negative"
+            )
         if not 0 < self.uniform <= 1:
             raise InputError("torsion search: the uniform share must lie above 0 and be at most 1")
 
@@ -206,10 +214,12 @@ def torsion_minima(
     likely = shipped_library().distributions(found, uniform=settings.uniform)
     degrees = draw(likely, max(0, made - len(seeds)) if turns else 0, rng)
     turned = [set_torsions(mol, seeds[i % len(seeds)], found.quartets, row) for i, row in enumerate(degrees)]
-    positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), settings.max_steps)
+    own = np.array([get_torsions(mol, p, found.quartets) for p in seeds])
+    degrees = np.concatenate([own, degrees.reshape(len(turned), len(found.quartets))])
+    positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), found.quartets, degrees, settings)
     if len(positions) == 0:  # clashes that inverted a centre, every time
-        positions, energies = _minimised(molecule, seeds, settings.max_steps)
-    return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored)
+        positions, energies = _minimised(molecule, seeds, found.quartets, own, settings)
+    return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored, same=settings.same)
 
 
 def different(
@@ -220,6 +230,7 @@ def different(
     *,
     window: float = np.inf,
     mirrored: bool,
+    same: DuplicateRule = _SAME,
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
     """The ``n`` lowest different force-field minima inside the window; ``mirrored``: of mirror images, one."""
     mol = to_mol(molecule)
@@ -232,18 +243,21 @@ def different(
         compared=heavy_atoms(mol),
         group=symmetry_group(mol),
         achiral=mirrored,
-        rule=_SAME,
+        rule=same,
         limit=n,
     )
     return positions[kept], energies[kept]
 
 
 def _minimised(
-    molecule: Molecule, positions: np.ndarray, max_steps: int
+    molecule: Molecule, positions: np.ndarray, quartets: np.ndarray, degrees: np.ndarray, settings: TorsionSettings
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
     """Minimise; what has the requested stereo is given."""
     mol = mol_with_conformers(molecule, positions)
-    _, energies = minimise_mmff(mol, max_steps=max_steps)
+    held = None
+    if settings.hold > 0 and len(quartets):
+        held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold)
+    _, energies = minimise_mmff(mol, max_steps=settings.max_steps, held=held)
     minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
     good = stereo_ok(minima, molecule.graph)
     return minima[good], energies[good]

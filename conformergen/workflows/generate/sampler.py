@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: has seen none.
 _RANKED_WINDOW: Final = 4.0
 _MACROCYCLE_WINDOW: Final = 10.0
+#: Repeats are drawn with probability falling as exp(-E/temperature); kcal/mol, what the ranker is off by.
+_RANKED_TEMPERATURE: Final = 1.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -56,7 +58,8 @@ class ModelSampler:
             return each, Filling(rows=np.arange(n), mirrored=np.zeros(n, dtype=bool))
         assert self.model.ranker is not None
         energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
-        search = TorsionSettings(window=self.settings.ewin or _window(candidates.molecule))
+        window = self.settings.ewin or _window(candidates.molecule)
+        search = TorsionSettings(window=window, temperature=_RANKED_TEMPERATURE)
         filling = fill(candidates.molecule, energies, n, seed=self.settings.seed, settings=search)
         used, rows = np.unique(filling.rows, return_inverse=True)
         return candidates.select(used), replace(filling, rows=rows)

@@ -22,7 +22,7 @@ from conformergen.chem import (
 from conformergen.chem.constraints import constrained_conformers
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import MoleculeError
-from conformergen.geometry.duplicates import farthest_first
+from conformergen.geometry.duplicates import DuplicateRule, farthest_first
 from conformergen.records import ConformerSet, Molecule
 from conformergen.storage import fault_point
 from conformergen.workflows.generate.settings import GenerateSettings
@@ -34,8 +34,10 @@ _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Conformers that minima are made for at least, where a ranker picks.
 _MIN_RANKED: Final = 4
-#: Candidates for a ranker: wide, because MMFF94s misjudges conformers by several kcal/mol.
-CANDIDATES: Final = TorsionSettings(pool=1, window=16.0)
+#: Candidates for a ranker and a network: torsions pulled back to where GFN2-xTB minima have them (half a kcal/mol where
+#: one is 45 degrees off), and a wide window, because MMFF94s misjudges conformers by several kcal/mol. What is within
+#: .2 Å is on its way to one GFN2-xTB minimum.
+CANDIDATES: Final = TorsionSettings(pool=1, window=40.0, hold=0.0005, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2))
 
 
 def n_candidates(molecule: Molecule, n: int, *, pool: int) -> int:
