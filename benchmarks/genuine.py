@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rdkit.Chem import FindMolChiralCenters
 
 from conformergen.chem import conformer_positions, heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
 from conformergen.datasets.readers.interface import RawEnsemble
@@ -29,7 +28,7 @@ class Genuine:
         self.energies = np.array([float(raw.conformers[i].GetProp("E_REL_KCAL")) for i in kept])
         mol = to_mol(molecule)
         self.heavy, self.group = heavy_atoms(mol), symmetry_group(mol)
-        self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
+        self.achiral = molecule.graph.achiral
 
     def distances(self, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Heavy-atom RMSD matrix to conformers of ours; the same where a mirror image of an achiral molecule counts."""

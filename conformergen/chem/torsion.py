@@ -147,7 +147,7 @@ def torsion_search(
 
 def distinct(molecule: Molecule, n: int) -> int:
     """Conformers to make for ``n``: half where each stands for its mirror image too."""
-    return ceil(n / 2) if len(molecule.graph.centres) == 0 else n
+    return ceil(n / 2) if molecule.graph.achiral else n
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -200,7 +200,6 @@ def torsion_minima(
     settings = settings or TorsionSettings()
     mol = to_mol(molecule)
     found = surroundings(molecule.graph, rotors(mol)[:, 1:3])
-    mirrored = len(molecule.graph.centres) == 0
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
@@ -219,7 +218,9 @@ def torsion_minima(
     positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), found.quartets, degrees, settings)
     if len(positions) == 0:  # clashes that inverted a centre, every time
         positions, energies = _minimised(molecule, seeds, found.quartets, own, settings)
-    return different(molecule, positions, energies, n, window=settings.window, mirrored=mirrored, same=settings.same)
+    return different(
+        molecule, positions, energies, n, window=settings.window, mirrored=molecule.graph.achiral, same=settings.same
+    )
 
 
 def different(

@@ -55,6 +55,11 @@ class MolGraph:
         """Number of atoms, hydrogens included."""
         return len(self.atomic_numbers)
 
+    @property
+    def achiral(self) -> bool:
+        """Whether there is no stereocentre: a conformer and its mirror image are of one species and energy."""
+        return len(self.centres) == 0
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Molecule:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import FindMolChiralCenters, rdMolDescriptors
+from rdkit.Chem import rdMolDescriptors
 
 from conformergen.chem import (
     TorsionSettings,
@@ -153,7 +153,7 @@ class _Search:
         self.compared = np.array(polar, dtype=np.int32)
         self.group = symmetry_group(mol, atoms=self.compared)
         self.masses = atomic_masses(molecule)
-        self.achiral = not FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
+        self.achiral = molecule.graph.achiral
         self.counts: dict[str, int] = {}
         self.cpu_seconds: dict[str, float] = {}
         self.truncated: list[str] = []
