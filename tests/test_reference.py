@@ -5,12 +5,14 @@ import pytest
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.datasets.inputs import InputRecord
-from conformergen.errors import InputError
+from conformergen.datasets.pairing import with_seeds
+from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
 from conformergen.storage import LOCK, claimed, shared
+from conformergen.workflows import make_reference as workflow
 from conformergen.workflows.evaluate import read_ensembles
 from conformergen.workflows.generate import GenerateSettings, generate_stream
 from conformergen.workflows.make_reference import FORMATS, UNITS, ReferenceTask, make_reference
@@ -109,6 +111,23 @@ def test_joined_run_packs_what_another_left(tmp_path):
     summary = make_reference(records, tmp_path, settings, join=True)
     assert (summary.requested, summary.done, summary.failed) == (3, 2, 1)
     assert not list(tmp_path.rglob("*.claim"))
+
+
+@needs_xtb
+def test_one_without_seeds_fails_and_the_others_are_packed(tmp_path, monkeypatch):
+    def seeded(conformers, settings, *, seed):
+        if conformers.molecule.smiles == "CCN":
+            raise MoleculeError("stereo", "no embedded geometry has the requested stereo")
+        return with_seeds(conformers, settings, seed=seed)
+
+    monkeypatch.setattr(workflow, "with_seeds", seeded)
+    records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(("CCO", "CCN"))]
+    failures = []
+    settings = _small(engine="xtb", md_runs=0, min_starts=3, max_starts=3)
+    summary = make_reference(records, tmp_path, settings, on_failure=failures.append)
+    assert (summary.requested, summary.done, summary.failed) == (2, 1, 1)
+    assert [(f.reason, f.index) for f in failures] == [("stereo", 1)]
+    assert [e.smiles for e in read_ensembles(tmp_path)] == ["CCO"]
 
 
 def test_impossible_settings_are_refused(tmp_path, monkeypatch):

@@ -194,7 +194,10 @@ def make_reference(  # noqa: PLR0913  one argument for each option of the comman
         sweep(units)
         # What another run was at is done by now, or that run is gone.
         work([i for i, result in enumerate(results) if result is None])
-        return _pack(tasks, results, out, settings=settings, seed=seed, split=split, formats=formats, jobs=jobs)
+        made = list(zip(tasks, results, strict=True))
+        return _pack(
+            made, out, settings=settings, seed=seed, split=split, formats=formats, jobs=jobs, on_failure=on_failure
+        )
 
 
 def _failure(task: ReferenceTask, error: MoleculeError) -> Failure:
@@ -202,8 +205,7 @@ def _failure(task: ReferenceTask, error: MoleculeError) -> Failure:
 
 
 def _pack(
-    tasks: list[ReferenceTask],
-    results: list[Path | MoleculeError | None],
+    made: list[tuple[ReferenceTask, Path | MoleculeError | None]],
     out: Path,
     *,
     settings: ReferenceSettings,
@@ -211,25 +213,28 @@ def _pack(
     split: str,
     formats: tuple[str, ...],
     jobs: int,
+    on_failure: Callable[[Failure], None],
 ) -> PreprocessSummary:
-    """Shard, other formats, manifest and books of finished units."""
-    splitter, pairing = make_splitter(split), SeedSettings()
-    failures = [_failure(t, r) for t, r in zip(tasks, results, strict=True) if isinstance(r, MoleculeError)]
-    finished = [(t.record, r) for t, r in zip(tasks, results, strict=True) if isinstance(r, Path)]
+    """Shard, other formats, manifest and books of finished units; one that no seed can be made for fails."""
+    splitter, pairing = make_splitter(split), SeedSettings(pairing="relaxed")
+    failures = [_failure(task, result) for task, result in made if isinstance(result, MoleculeError)]
+    finished = [(task, result) for task, result in made if isinstance(result, Path)]
     entries, books = [], []
     packed = map_molecules(partial(_finish, seeds=pairing, seed=seed), [path for _, path in finished], jobs=jobs)
-    for (record, _), item in zip(finished, packed, strict=True):
+    for (task, _), item in zip(finished, packed, strict=True):
         if isinstance(item, MoleculeError):
-            raise item
+            failures.append(_failure(task, item))
+            on_failure(failures[-1])
+            continue
         conformers, book = item
         books.append(book)
-        entries.append(ShardEntry(conformers=conformers, split=splitter(conformers.molecule, record.index)))
+        entries.append(ShardEntry(conformers=conformers, split=splitter(conformers.molecule, task.record.index)))
     line: dict[str, Any] = {"name": "shard-00000.h5", "molecules": 0, "conformers": 0}
     if entries:
         line = write_shard(out / "shard-00000.h5", entries)
     for name in formats:
         _export(out, name, entries, settings, seed)
-    line |= {"requested": len(tasks), "dropped": {}, "failures": [asdict(f) for f in failures]}
+    line |= {"requested": len(made), "dropped": {}, "failures": [asdict(f) for f in failures]}
     configuration = {"reference": asdict(settings), "seed": seed, "split": split, "seeds": asdict(pairing)}
     digest = json_digest(configuration)
     write_manifest(out, configuration, digest, {line["name"]: line})
