@@ -2,13 +2,16 @@
 
     python benchmarks/ranking_data.py data/reference-drugs/molecules.smi -o runs/ranking [--part 1/30] [--jobs 1]
     python benchmarks/ranking_data.py runs/ranking/part-001-of-030.h5 -o runs/relaxed --part 1/30
+    python benchmarks/ranking_data.py data/reference-drugs/molecules.smi -o runs/candidates --candidates --part 1/60
     python benchmarks/ranking_data.py runs/relaxed -o data/reference-drugs/relaxed --pack
 
 For each molecule of a list, different MMFF94s minima of the torsion search within 16 kcal/mol, and the GFN2-xTB single
 points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
-it leads to. One shard a part; a part that is there is not made again. ``--pack`` makes one shard folder, for ``train``
-and ``train-ranker``, of the parts: a tenth of the molecules, by their keys, for validation. Positions are to 2^-10 Å.
+it leads to. ``--candidates`` relaxes, of one isomer, what the shipped model would choose from: candidates of its own
+search, drawn by the energies that its ranker predicts. One shard a part; a part that is there is not made again.
+``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of the parts: a tenth of the molecules, by their
+keys, for validation. Positions are to 2^-10 Å.
 """
 
 import argparse
@@ -19,24 +22,33 @@ from pathlib import Path
 
 import numpy as np
 
+from conformergen.checkpoint import load_model
 from conformergen.chem import TorsionSettings, molecule_from_smiles, torsion_minima
 from conformergen.datasets.inputs import InputRecord, read_inputs
 from conformergen.datasets.pairing import SeedSettings
+from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.shards import ShardEntry, read_shard, write_shard
 from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
+from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.refinement.engines import XtbProgram
+from conformergen.sampling.ranking import predict_energies
 from conformergen.storage import json_digest
+from conformergen.workflows.devices import limit_threads
+from conformergen.workflows.generate.seeding import CANDIDATES
+from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.pool import map_molecules
 from conformergen.workflows.preprocess import write_manifest
 from conformergen.workflows.train_ranker import is_held_out
 
 WINDOW = 16.0
-#: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points.
+#: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
+#: by their predicted energies.
 LEVEL, SPREAD = "sloppy", 5.0
+CANDIDATE_LEVEL, CANDIDATE_SPREAD = "loose", 3.0
 #: Molecules in a packed shard.
 PACKED = 500
 
@@ -61,19 +73,30 @@ def scored(record: InputRecord, *, n: int) -> ConformerSet:
     )
 
 
-def relaxed(known: ConformerSet, *, n: int) -> ConformerSet:
-    """Some of a molecule's MMFF94s minima, low ones rather than high ones, with the GFN2-xTB minima they lead to.
+def candidates(record: InputRecord, *, n: int, ranker: EnergyNetwork) -> ConformerSet:
+    """Some of the candidates of one isomer with the GFN2-xTB minima they lead to, as ``relaxed``."""
+    molecule = choose_isomer(record.smiles, record.name, seed=0)
+    positions, baseline = torsion_minima(molecule, 3 * n, seed=0, settings=CANDIDATES)
+    if not np.isfinite(baseline).all():
+        raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
+    found = ConformerSet(molecule=molecule, positions=positions.astype(np.float32))
+    energies = predict_energies(ranker, RankedSet(conformers=found, baseline=baseline))
+    return relaxed(replace(found, energies=energies), n=n, level=CANDIDATE_LEVEL, spread=CANDIDATE_SPREAD)
 
-    The MMFF94s minima become the seeds, in the frame of the others.
+
+def relaxed(known: ConformerSet, *, n: int, level: str = LEVEL, spread: float = SPREAD) -> ConformerSet:
+    """Some of a molecule's conformers, low ones rather than high ones, with the GFN2-xTB minima they lead to.
+
+    The former become the seeds, in the frame of the others.
     """
     assert known.energies is not None
     rng = np.random.default_rng(zlib.crc32(known.molecule.smiles.encode()))
-    order = np.argsort(known.energies / SPREAD - rng.gumbel(size=len(known)))[:n]
+    order = np.argsort(known.energies / spread - rng.gumbel(size=len(known)))[:n]
     engine = XtbProgram(known.molecule)
     graph = known.molecule.graph
     minima, seeds, energies = [], [], []
     for start in known.positions[order].astype(np.float64):
-        found = engine.optimise(start, LEVEL)
+        found = engine.optimise(start, level)
         if found is not None and bonds_kept(found[0][None], graph)[0] and stereo_ok(found[0][None], graph)[0]:
             minima.append(found[0] - found[0].mean(0))
             seeds.append((start - start.mean(0)) @ kabsch_rotation(minima[-1], start - start.mean(0)))
@@ -119,6 +142,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--part", default="1/1")
     parser.add_argument("-n", type=int, help="conformers of each molecule: 20, or 8 relaxed ones")
+    parser.add_argument("--candidates", action="store_true", help="relax candidates of the shipped model")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--pack", action="store_true", help="MOLECULES is a folder of parts")
     options = parser.parse_args()
@@ -138,8 +162,13 @@ def main() -> None:
     else:
         records = [r for r in read_inputs(str(options.molecules)) if r.index % total == index - 1]
         names = [r.name for r in records]
-        results = map_molecules(partial(scored, n=options.n or 20), records, jobs=options.jobs, timeout=600)
+        make = partial(scored, n=options.n or 20)
         content = "MMFF94s minima, GFN2-xTB single points"
+        if options.candidates:
+            limit_threads()
+            make = partial(candidates, n=options.n or 8, ranker=load_model("default").ranker)
+            content = f"candidates of the model (seeds) and the GFN2-xTB minima they lead to (level {CANDIDATE_LEVEL})"
+        results = map_molecules(make, records, jobs=options.jobs, timeout=1200)
     entries = []
     for name, result in zip(names, results, strict=True):
         if isinstance(result, MoleculeError):
