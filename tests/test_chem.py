@@ -78,6 +78,22 @@ def test_open_stereo_policies():
         isomers(text, "x", policy="error", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("text", "n_bonds", "n_isomers"),
+    [("CC=CC", 1, 2), ("CC=NNC(C)=O", 1, 2), ("CC=NN=CC", 2, 3), ("CC(C)=CC", 0, 1), ("C1CCC=CC1", 0, 1)],
+)
+def test_open_double_bonds_are_one_isomer(text, n_bonds, n_isomers):
+    chosen = choose_isomer(text, "x", seed=0)
+    assert len(chosen.graph.double_bonds) == n_bonds
+    assert (chosen.stereo == "sampled") is (n_isomers > 1)
+    found = {m.smiles for m in isomers(text, "x", policy="enumerate", seed=0)}
+    assert len(found) == n_isomers
+    assert chosen.smiles in found
+    if n_isomers > 1:
+        with pytest.raises(MoleculeError, match="open stereo"):
+            isomers(text, "x", policy="error", seed=0)
+
+
 def test_pairing_finds_relabelled_copies_of_the_references():
     molecule = molecule_from_smiles("CC(C)CCO")
     seeds = embed(molecule, 5, seed=11)

@@ -26,10 +26,8 @@ MAX_ISOMERS: Final = 32
 
 def has_open_stereo(molecule: Molecule) -> bool:
     """Whether the SMILES leaves a stereocentre or double bond unspecified."""
-    mol = parse_smiles(molecule.smiles)
-    Chem.FindPotentialStereoBonds(mol)
-    unspecified = Chem.StereoSpecified.Unspecified
-    return any(s.specified == unspecified for s in Chem.FindPotentialStereo(mol, cleanIt=False))
+    found = Chem.FindPotentialStereo(parse_smiles(molecule.smiles))
+    return any(s.specified == Chem.StereoSpecified.Unspecified for s in found)
 
 
 def choose_isomer(smiles: str, name: str, *, seed: int, max_atoms: int = 999) -> Molecule:
