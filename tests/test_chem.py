@@ -94,6 +94,20 @@ def test_open_double_bonds_are_one_isomer(text, n_bonds, n_isomers):
             isomers(text, "x", policy="error", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("text", "smiles"),
+    [
+        ("NC(=N)N", "N=C(N)N"),
+        ("C[C@H](O)C(=N)C=NC", r"C/N=C\C(=N)[C@H](C)O"),
+        ("CC(O)C(=N)N", "C[C@@H](O)C(=N)N"),
+        (r"[H]/N=C(/C)C(C)O", r"[H]/N=C(/C)[C@H](C)O"),
+    ],
+)
+def test_hydrogen_of_an_imine_is_no_stereo_unless_it_is_written(text, smiles):
+    assert choose_isomer(text, "x", seed=0).smiles == smiles
+    assert not has_open_stereo(molecule_from_smiles(smiles))
+
+
 def test_pairing_finds_relabelled_copies_of_the_references():
     molecule = molecule_from_smiles("CC(C)CCO")
     seeds = embed(molecule, 5, seed=11)

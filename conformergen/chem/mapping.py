@@ -59,6 +59,13 @@ def resolve_open_stereo(mol: Chem.Mol, conformer: Chem.Mol, name: str = "") -> M
     geometry.SetPositions(np.asarray(conformer.GetConformer().GetPositions()[order], dtype=np.float64))
     positioned.AddConformer(geometry)
     Chem.AssignStereochemistryFrom3D(positioned, replaceExistingTags=False)
+    for bond, known in zip(positioned.GetBonds(), template.GetBonds(), strict=True):
+        # The hydrogen of an imine changes sides; only who wrote it down means it.
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        if bond.GetStereo() != known.GetStereo() and any(map(_bare_imine, ends)):
+            bond.SetStereo(Chem.BondStereo.STEREONONE)
+            for neighbour in (b for end in ends for b in end.GetBonds()):
+                neighbour.SetBondDir(Chem.BondDir.NONE)
     source = Chem.MolToSmiles(mol)
     resolved = molecule_from_mol(positioned, name, source_smiles=source)
     return (
@@ -66,6 +73,11 @@ def resolve_open_stereo(mol: Chem.Mol, conformer: Chem.Mol, name: str = "") -> M
         if resolved.smiles == source
         else molecule_from_mol(positioned, name, source_smiles=source, stereo="sampled")
     )
+
+
+def _bare_imine(atom: Chem.Atom) -> bool:
+    """A nitrogen with one neighbour beside hydrogens."""
+    return atom.GetAtomicNum() == 7 and sum(n.GetAtomicNum() > 1 for n in atom.GetNeighbors()) == 1
 
 
 def perceive(conformer: Chem.Mol) -> Chem.Mol:

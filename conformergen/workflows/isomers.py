@@ -25,9 +25,13 @@ MAX_ISOMERS: Final = 32
 
 
 def has_open_stereo(molecule: Molecule) -> bool:
-    """Whether the SMILES leaves a stereocentre or double bond unspecified."""
-    found = Chem.FindPotentialStereo(parse_smiles(molecule.smiles))
-    return any(s.specified == Chem.StereoSpecified.Unspecified for s in found)
+    """Whether the SMILES leaves a stereocentre or double bond unspecified that RDKit can specify.
+
+    Imines with nothing but a hydrogen on the nitrogen (amidines, guanidines) and allenes are none of these.
+    """
+    mol = parse_smiles(molecule.smiles)
+    options = StereoEnumerationOptions(onlyUnassigned=True, maxIsomers=1)
+    return any(Chem.MolToSmiles(isomer) != molecule.smiles for isomer in EnumerateStereoisomers(mol, options=options))
 
 
 def choose_isomer(smiles: str, name: str, *, seed: int, max_atoms: int = 999) -> Molecule:
