@@ -13,6 +13,7 @@ from conformergen.chem import (
 )
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.errors import MoleculeError
+from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
 from conformergen.workflows.isomers import choose_isomer, has_open_stereo, isomers
 
@@ -106,6 +107,30 @@ def test_open_double_bonds_are_one_isomer(text, n_bonds, n_isomers):
 def test_hydrogen_of_an_imine_is_no_stereo_unless_it_is_written(text, smiles):
     assert choose_isomer(text, "x", seed=0).smiles == smiles
     assert not has_open_stereo(molecule_from_smiles(smiles))
+
+
+@pytest.mark.parametrize(
+    ("smiles", "other"),
+    [
+        ("C[C@H](O)[C@@H](C)O", "C[C@H](O)[C@H](C)O"),
+        (r"C/C=C/C=C\C", r"C/C=C/C=C/C"),
+        ("C[C@H]1C[C@@H](C)CC(O)C1", "C[C@H]1C[C@H](C)CC(O)C1"),
+    ],
+)
+def test_atoms_that_only_stereo_tells_apart_are_told_apart(smiles, other):
+    rng = np.random.default_rng(0)
+    molecule = choose_isomer(smiles, "x", seed=0)
+    for source, fits in ((molecule, True), (choose_isomer(other, "x", seed=0), False)):
+        mol = mol_with_conformers(source, embed(source, 1, seed=0))
+        shuffled = [Chem.RenumberAtoms(mol, rng.permutation(mol.GetNumAtoms()).tolist()) for _ in range(8)]
+        mapped = conformer_positions(molecule, shuffled)
+        if not fits:
+            assert mapped == ["stereo"] * 8
+            continue
+        for positions in mapped:
+            assert stereo_ok(positions[None], molecule.graph)[0]
+            bonds = molecule.graph.bonds
+            assert np.linalg.norm(positions[bonds[:, 0]] - positions[bonds[:, 1]], axis=1).max() < 1.7
 
 
 def test_pairing_finds_relabelled_copies_of_the_references():

@@ -20,10 +20,13 @@ def conformer_positions(
         conformers: Molecules with explicit hydrogens and one 3D conformer each, in any atom order.
         check_stereo: Refuse conformers whose stereo is not the molecule's.
 
+    Where the bond graph has atoms alike that stereo tells apart, as in meso compounds, the order is one that fits.
+
     Returns:
         One entry per conformer: positions, ``reacted`` (another bond graph), ``stereo`` or ``nan``.
     """
-    template = _flat(to_mol(molecule))
+    full = to_mol(molecule)
+    template = _flat(full)
     known: dict[bytes, list[int] | None] = {}
     result: list[Float32[np.ndarray, "atom 3"] | str] = []
     for mol in conformers:
@@ -34,13 +37,14 @@ def conformer_positions(
         if order is None:
             result.append("reacted")
             continue
-        positions = mol.GetConformer().GetPositions()[order].astype(np.float32)
-        if not np.isfinite(positions).all():
+        every = mol.GetConformer().GetPositions().astype(np.float32)
+        if not np.isfinite(every).all():
             result.append("nan")
-        elif check_stereo and not stereo_ok(positions[None], molecule.graph)[0]:
-            result.append("stereo")
-        else:
-            result.append(positions)
+            continue
+        fits = bool(stereo_ok(every[order][None], molecule.graph)[0])
+        if not fits and (other := _stereo_match(full, mol)) is not None:
+            order, fits = other, bool(stereo_ok(every[other][None], molecule.graph)[0])
+        result.append(every[order] if fits or not check_stereo else "stereo")
     return result
 
 
@@ -91,6 +95,13 @@ def _flat(mol: Chem.Mol) -> Chem.Mol:
     flat = Chem.Mol(mol)
     Chem.RemoveStereochemistry(flat)
     return flat
+
+
+def _stereo_match(template: Chem.Mol, mol: Chem.Mol) -> list[int] | None:
+    """As ``_match``, by the stereo that the conformer of ``mol`` has."""
+    perceived = _flat(mol)
+    Chem.AssignStereochemistryFrom3D(perceived)
+    return list(perceived.GetSubstructMatch(template, useChirality=True)) or None
 
 
 def _match(template: Chem.Mol, mol: Chem.Mol) -> list[int] | None:
