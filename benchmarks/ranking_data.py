@@ -162,13 +162,13 @@ def main() -> None:
     else:
         records = [r for r in read_inputs(str(options.molecules)) if r.index % total == index - 1]
         names = [r.name for r in records]
-        make = partial(scored, n=options.n or 20)
+        make, timeout = partial(scored, n=options.n or 20), 600
         content = "MMFF94s minima, GFN2-xTB single points"
         if options.candidates:
             limit_threads()
-            make = partial(candidates, n=options.n or 8, ranker=load_model("default").ranker)
+            make, timeout = partial(candidates, n=options.n or 8, ranker=load_model("default").ranker), 1200
             content = f"candidates of the model (seeds) and the GFN2-xTB minima they lead to (level {CANDIDATE_LEVEL})"
-        results = map_molecules(make, records, jobs=options.jobs, timeout=1200)
+        results = map_molecules(make, records, jobs=options.jobs, timeout=timeout)
     entries = []
     for name, result in zip(names, results, strict=True):
         if isinstance(result, MoleculeError):

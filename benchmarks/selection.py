@@ -39,7 +39,9 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.workflows.devices import limit_threads
+from conformergen.workflows.generate.sampler import RANKED_TEMPERATURE
 from conformergen.workflows.generate.seeding import CANDIDATES, n_candidates
+from conformergen.workflows.generate.settings import GenerateSettings
 from conformergen.workflows.train_ranker import initial_ranker
 
 THRESHOLD, NEAR = 0.75, 0.5
@@ -105,7 +107,7 @@ def main() -> None:
     parser.add_argument("excerpt", type=Path)
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
-    parser.add_argument("--pool", type=int, default=3)
+    parser.add_argument("--pool", type=int, default=GenerateSettings.pool)
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
     parser.add_argument("--hold", type=float, default=CANDIDATES.hold, help="0: minima of MMFF94s")
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
@@ -135,7 +137,8 @@ def main() -> None:
     )
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
-            settings = TorsionSettings(window=window, temperature=4.0 if name == "mmff94s" else 1.0)
+            temperature = TorsionSettings.temperature if name == "mmff94s" else RANKED_TEMPERATURE
+            settings = TorsionSettings(window=window, temperature=temperature)
             show(
                 f"{name}, {window:g} kcal/mol",
                 lambda c, n=name, s=settings: emitted(c.energies[n], c.wanted, s, np.random.default_rng(0)),

@@ -68,6 +68,15 @@ def test_open_stereo_is_taken_from_the_conformer():
     assert (resolved.smiles, resolved.stereo) == (known.smiles, "sampled")
 
 
+def test_open_stereo_is_that_of_the_atom_that_the_smiles_leaves_open():
+    known = molecule_from_smiles("C[C@H](O)[C@@H](C)O")
+    mol = mol_with_conformers(known, embed(known, 1, seed=0))
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        shuffled = Chem.RenumberAtoms(mol, rng.permutation(mol.GetNumAtoms()).tolist())
+        assert resolve_open_stereo(Chem.MolFromSmiles("C[C@H](O)C(C)O"), shuffled).smiles == known.smiles
+
+
 def test_open_stereo_policies():
     text = "CC(N)C(=O)O"
     assert has_open_stereo(molecule_from_smiles(text))

@@ -55,7 +55,7 @@ def resolve_open_stereo(mol: Chem.Mol, conformer: Chem.Mol, name: str = "") -> M
         MoleculeError: ``reacted`` when the conformer has another bond graph.
     """
     template = Chem.AddHs(mol)
-    order = _match(_flat(template), conformer)
+    order = _stereo_match(template, conformer) or _match(_flat(template), conformer)
     if order is None:
         raise MoleculeError("reacted", "the conformer's bond graph differs from the SMILES")
     positioned = Chem.Mol(template)
@@ -98,7 +98,9 @@ def _flat(mol: Chem.Mol) -> Chem.Mol:
 
 
 def _stereo_match(template: Chem.Mol, mol: Chem.Mol) -> list[int] | None:
-    """As ``_match``, by the stereo that the conformer of ``mol`` has."""
+    """As ``_match``, where ``template`` has stereo by that of the conformer of ``mol``."""
+    if mol.GetNumAtoms() != template.GetNumAtoms() or mol.GetNumBonds() != template.GetNumBonds():
+        return None
     perceived = _flat(mol)
     Chem.AssignStereochemistryFrom3D(perceived)
     return list(perceived.GetSubstructMatch(template, useChirality=True)) or None

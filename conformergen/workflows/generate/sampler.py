@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RANKED_WINDOW: Final = 4.0
 _MACROCYCLE_WINDOW: Final = 10.0
 #: Repeats are drawn with probability falling as exp(-E/temperature); kcal/mol, what the ranker is off by.
-_RANKED_TEMPERATURE: Final = 1.0
+RANKED_TEMPERATURE: Final = 1.0
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -59,7 +59,7 @@ class ModelSampler:
         assert self.model.ranker is not None
         energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
         window = self.settings.ewin or _window(candidates.molecule)
-        search = TorsionSettings(window=window, temperature=_RANKED_TEMPERATURE)
+        search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE)
         filling = fill(candidates.molecule, energies, n, seed=self.settings.seed, settings=search)
         used, rows = np.unique(filling.rows, return_inverse=True)
         return candidates.select(used), replace(filling, rows=rows)
