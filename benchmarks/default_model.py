@@ -4,8 +4,9 @@
         [--shepherd SHEPHERD.sdf.gz]
 
 Data of this repository, and where given the GEOM-Drugs excerpt (without ``geomdrugs_rot*`` and ``geomdrugs_l02``) and
-the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network in two rounds, a
-ranker fitted to single points, the same fitted on to relaxed energies, and the export. Each stage is a
+the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network in two rounds, the
+second of which turns bonds, has the candidates that the model chooses from, and leaves the excerpt out; a ranker fitted
+to single points, the same fitted on to relaxed energies of what the network makes; and the export. Each stage is a
 ``conformergen`` command; one whose output is there is not repeated. ``--share`` shortens all trainings.
 """
 
@@ -45,16 +46,17 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     listed = ["--exclude-smiles", options.exclude] if options.exclude else []
 
-    relaxed, ensembles = DRUGS / "relaxed", DRUGS / "ensembles"
+    relaxed, ensembles, candidates = DRUGS / "relaxed", DRUGS / "ensembles", DRUGS / "candidates"
     mini = shards(out / "mini", MINI, "--max-confs", 100, "--split", MINI / "split.json")
     pairs = [relaxed, ensembles, DRUGS / "singles", mini]
-    if options.excerpt:
-        left_out: list[object] = ["--exclude-name", "geomdrugs_rot*", "--exclude-name", "geomdrugs_l02", *listed]
-        pairs.append(shards(out / "excerpt", options.excerpt, "--max-confs", 40, *left_out))
     if options.shepherd:
         # The other half is of another level of theory. Of some, geometry and SMILES are different stereoisomers.
-        left_out = ["--exclude-name", "shepherd_mosesaq*", *listed, "--max-failures", 50]
+        left_out: list[object] = ["--exclude-name", "shepherd_mosesaq*", *listed, "--max-failures", 50]
         pairs.append(shards(out / "shepherd", options.shepherd, *left_out))
+    excerpt = []
+    if options.excerpt:
+        left_out = ["--exclude-name", "geomdrugs_rot*", "--exclude-name", "geomdrugs_l02", *listed]
+        excerpt.append(shards(out / "excerpt", options.excerpt, "--max-confs", 40, *left_out))
 
     def steps(n: int) -> list[object]:
         return ["--steps", max(2, int(n * options.share))]
@@ -66,23 +68,23 @@ def main() -> None:
         out / name for name in ("network", "network-2", "ranker-points", "ranker", "default")
     )
 
-    def train(run: Path, n: int, rate: float, *start: object) -> None:
+    def train(run: Path, n: int, folders: list[Path], *start: object) -> None:
         last = max(2, int(n * options.share))
-        sets = [f"training.learning_rate={rate}", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
+        sets = ["training.learning_rate=0.003", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
         stage(
-            run, run / f"ckpt-{last:08d}", "train", *data(pairs), "--preset", "small", "--relaxation", "none",
+            run, run / f"ckpt-{last:08d}", "train", *data(folders), "--preset", "small", "--relaxation", "none",
             "--steps", last, "--resume", *start, *(x for s in sets for x in ("--set", s)),
         )  # fmt: skip
 
-    train(network, 12_000, 3e-3)
-    train(second, 6_000, 2e-3, "--init", network)
+    train(network, 12_000, pairs + excerpt)
+    train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
     stage(
-        points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", network, *steps(4000),
+        points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
     stage(
-        ranker, ranker, "train-ranker", *data([relaxed, ensembles, mini]), "--init", points, *steps(600),
-        "--learning-rate", 5e-4,
+        ranker, ranker, "train-ranker", *data([relaxed, ensembles, mini, candidates]), "--init", points,
+        "--samples-of", second, *steps(800), "--learning-rate", 5e-4,
     )  # fmt: skip
     stage(model, model, "export", second, "--exact", "--name", "default", "--ranker", ranker)
     print(model)

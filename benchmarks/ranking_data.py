@@ -10,8 +10,8 @@ points of these. For each molecule of a shard so made, some of its minima relaxe
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
 it leads to. ``--candidates`` relaxes, of one isomer, what the shipped model would choose from: candidates of its own
 search, drawn by the energies that its ranker predicts. One shard a part; a part that is there is not made again.
-``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of the parts: a tenth of the molecules, by their
-keys, for validation. Positions are to 2^-10 Å.
+``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of the parts, or of shards so made and new
+parts: a tenth of the molecules, by their keys, for validation. Positions are to 2^-10 Å.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint import Model, load_model
 from conformergen.chem import TorsionSettings, molecule_from_smiles, torsion_minima
 from conformergen.datasets.inputs import InputRecord, read_inputs
 from conformergen.datasets.pairing import SeedSettings
@@ -32,7 +32,6 @@ from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
-from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.refinement.engines import XtbProgram
 from conformergen.sampling.ranking import predict_energies
@@ -42,7 +41,7 @@ from conformergen.workflows.generate.seeding import CANDIDATES
 from conformergen.workflows.isomers import choose_isomer
 from conformergen.workflows.pool import map_molecules
 from conformergen.workflows.preprocess import write_manifest
-from conformergen.workflows.train_ranker import is_held_out
+from conformergen.workflows.train_ranker import is_held_out, sampled
 
 WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
@@ -73,14 +72,15 @@ def scored(record: InputRecord, *, n: int) -> ConformerSet:
     )
 
 
-def candidates(record: InputRecord, *, n: int, ranker: EnergyNetwork) -> ConformerSet:
+def candidates(record: InputRecord, *, n: int, model: Model) -> ConformerSet:
     """Some of the candidates of one isomer with the GFN2-xTB minima they lead to, as ``relaxed``."""
     molecule = choose_isomer(record.smiles, record.name, seed=0)
     positions, baseline = torsion_minima(molecule, 3 * n, seed=0, settings=CANDIDATES)
     if not np.isfinite(baseline).all():
         raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     found = ConformerSet(molecule=molecule, positions=positions.astype(np.float32))
-    energies = predict_energies(ranker, RankedSet(conformers=found, baseline=baseline))
+    assert model.ranker is not None
+    energies = predict_energies(model.ranker, sampled(RankedSet(conformers=found, baseline=baseline), model))
     return relaxed(replace(found, energies=energies), n=n, level=CANDIDATE_LEVEL, spread=CANDIDATE_SPREAD)
 
 
@@ -126,7 +126,9 @@ def pack(parts: Path, out: Path) -> None:
         block = entries[first : first + PACKED]
         line = write_shard(out / f"shard-{i:05d}.h5", block)
         lines[line["name"]] = line | {"requested": len(block), "dropped": {}, "failures": []}
-    configuration = {"sources": [str(parts)], "seeds": asdict(SeedSettings(pairing="relaxed"))}
+    configuration: dict[str, object] = {"sources": [parts.name]}
+    if all(e.conformers.seeds is not None for e in entries):
+        configuration["seeds"] = asdict(SeedSettings(pairing="relaxed"))
     write_manifest(out, configuration, json_digest(configuration), lines)
 
 
@@ -166,7 +168,7 @@ def main() -> None:
         content = "MMFF94s minima, GFN2-xTB single points"
         if options.candidates:
             limit_threads()
-            make, timeout = partial(candidates, n=options.n or 8, ranker=load_model("default").ranker), 1200
+            make, timeout = partial(candidates, n=options.n or 8, model=load_model("default")), 1200
             content = f"candidates of the model (seeds) and the GFN2-xTB minima they lead to (level {CANDIDATE_LEVEL})"
         results = map_molecules(make, records, jobs=options.jobs, timeout=timeout)
     entries = []

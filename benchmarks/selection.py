@@ -1,10 +1,10 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
-    python benchmarks/selection.py EXCERPT.sdf.gz [--rankers default,runs/rk] [--windows 3,4,5] [--pool 4]
-        [--uniform 0.1] [--hold 0.0005] [--max-steps 150]
+    python benchmarks/selection.py EXCERPT.sdf.gz [--model default] [--rankers default,runs/rk] [--windows 3,4,5]
+        [--pool 4] [--uniform 0.1] [--hold 0.0005] [--max-steps 150]
 
-For each molecule of EXCERPT the torsion search makes the candidates of ``--method model``; rankers order them, windows
-cut them, and COV/MAT of what would be emitted is computed before any network moves it. ``all`` emits every candidate,
+For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
+rankers order them, windows cut them, and COV/MAT of what would be emitted is computed. ``all`` emits every candidate,
 ``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The share of pairs
 of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is printed as
 ``wrong pairs``.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint import Model, load_model
 from conformergen.chem import (
     TorsionSettings,
     distinct,
@@ -42,7 +42,7 @@ from conformergen.workflows.devices import limit_threads
 from conformergen.workflows.generate.sampler import RANKED_TEMPERATURE
 from conformergen.workflows.generate.seeding import CANDIDATES, n_candidates
 from conformergen.workflows.generate.settings import GenerateSettings
-from conformergen.workflows.train_ranker import initial_ranker
+from conformergen.workflows.train_ranker import initial_ranker, sampled
 
 THRESHOLD, NEAR = 0.75, 0.5
 
@@ -73,7 +73,7 @@ class Candidates:
 
 
 def candidates(
-    raw, cap: int, pool: int, search: TorsionSettings, rankers: dict[str, EnergyNetwork]
+    raw, cap: int, pool: int, search: TorsionSettings, model: Model, rankers: dict[str, EnergyNetwork]
 ) -> Candidates | None:
     """Candidates of one molecule; None without MMFF94s parameters."""
     references = raw.conformers[:cap]
@@ -86,16 +86,16 @@ def candidates(
     if not np.isfinite(baseline).all():
         return None
     conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))
-    energies = {"mmff94s": baseline}
-    for name, ranker in rankers.items():
-        energies[name] = predict_energies(ranker, RankedSet(conformers=conformers, baseline=baseline))
+    moved = sampled(RankedSet(conformers=conformers, baseline=baseline), model)
+    energies = {"mmff94s": baseline} | {name: predict_energies(ranker, moved) for name, ranker in rankers.items()}
+    samples = moved.conformers.positions
     mol = to_mol(molecule)
     heavy, group = heavy_atoms(mol), symmetry_group(mol)
     task = ScoringTask(name=raw.name, smiles=raw.smiles, references=references, samples=[])
     targets = in_one_order(task).references[:, heavy]
     return Candidates(
-        rmsd=group_rmsd_matrix(targets, found[:, heavy], group),
-        mirrored=group_rmsd_matrix(targets, -found[:, heavy], group) if wanted < n else None,
+        rmsd=group_rmsd_matrix(targets, samples[:, heavy], group),
+        mirrored=group_rmsd_matrix(targets, -samples[:, heavy], group) if wanted < n else None,
         wanted=wanted,
         energies=energies,
         seconds=seconds / n,
@@ -111,18 +111,19 @@ def main() -> None:
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
     parser.add_argument("--hold", type=float, default=CANDIDATES.hold, help="0: minima of MMFF94s")
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
+    parser.add_argument("--model", default="default", help="checkpoint that moves the candidates")
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
     search = replace(CANDIDATES, uniform=options.uniform, hold=options.hold, max_steps=options.max_steps)
-    rankers = {}
+    model, rankers = load_model(options.model), {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
         assert ranker is not None
         rankers[name] = ranker
     made = [
-        candidates(raw, options.cap, options.pool, search, rankers)
+        candidates(raw, options.cap, options.pool, search, model, rankers)
         for raw in read(options.excerpt)
         if fnmatch.fnmatchcase(raw.name, options.select)
     ]

@@ -13,12 +13,15 @@ from conformergen.records.batch import GraphBatch
 from conformergen.sampling import SAMPLERS
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+#: Backbones, and the one that turns bonds too.
+KINDS = [*BACKBONES, "torsions"]
 
 
 def _setup(ensembles, backbone, dtype, mode="none"):
     torch.manual_seed(0)
     settings = NetworkSettings(
-        backbone=backbone,
+        backbone="headwise" if backbone == "torsions" else backbone,
+        torsions=backbone == "torsions",
         channels=16,
         odd_channels=8,
         layers=2,
@@ -31,6 +34,8 @@ def _setup(ensembles, backbone, dtype, mode="none"):
         network = make_backbone(settings).eval()
     finally:
         torch.set_default_dtype(torch.float32)
+    if backbone == "torsions":
+        torch.nn.init.normal_(network.torsions.weights[-1].weight)
     graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
     graph = replace(graph, handedness=graph.handedness.to(dtype))
     positions = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1]).to(dtype)
@@ -52,11 +57,13 @@ def _permuted(graph: GraphBatch, order: torch.Tensor) -> GraphBatch:
         relations=graph.relations[:, order][:, :, order],
         handedness=graph.handedness[:, order],
         centre_neighbours=inverse[graph.centre_neighbours[:, order]],
+        rotors=inverse[graph.rotors],
+        turned=graph.turned[:, :, order],
     )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", KINDS)
 def test_exact_network_is_equivariant(ensembles, backbone, dtype):
     network, graph, x = _setup(ensembles, backbone, dtype)
     noise = torch.full((len(x),), 0.3, dtype=dtype)
@@ -72,7 +79,7 @@ def test_exact_network_is_equivariant(ensembles, backbone, dtype):
     assert float((y * (1 - mask)).abs().max()) == 0.0
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", KINDS)
 def test_network_tells_enantiomers_apart(ensembles, backbone):
     network, graph, x = _setup(ensembles, backbone, torch.float64)
     noise = torch.zeros(len(x), dtype=torch.float64)
@@ -80,7 +87,7 @@ def test_network_tells_enantiomers_apart(ensembles, backbone):
     assert _relative(wrong, network(graph, x, noise)) > 1e-4
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", KINDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_whole_sampler_is_equivariant(ensembles, backbone, sampler):
     network, graph, x = _setup(ensembles, backbone, torch.float64)
@@ -103,7 +110,7 @@ def test_whole_sampler_is_equivariant(ensembles, backbone, sampler):
     assert _relative(run(mirrored, x, -torch.eye(3, dtype=torch.float64)), -plain) < 1e-10
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", KINDS)
 def test_padding_does_not_matter(ensembles, backbone):
     network, graph, x = _setup(ensembles, backbone, torch.float64)
     alone = collate_graphs([molecule_tables(ensembles[0].molecule)])

@@ -86,13 +86,16 @@ def test_a_constant_of_the_molecule_changes_nothing(sets):
     torch.testing.assert_close(after, before)
 
 
-def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run, tmp_path):
+def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, tiny_run, tmp_path):
     shard = tmp_path / "data" / "part.h5"
     shard.parent.mkdir()
     write_shard(shard, [ShardEntry(conformers=s.conformers, split="train") for s in sets])
     assert len(load_ranked([shard.parent])) == len(load_ranked([shard])) == len(sets)
     run = tmp_path / "ranker"
     fit([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
+    fit([shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run))
+    both = [(folder / RANKER).read_bytes() for folder in (run, tmp_path / "moved")]
+    assert both[0] != both[1]
     with pytest.raises(InputError, match="exists"):
         fit([shard], run, RankingSettings(steps=4), device="cpu")
     export(str(tiny_run), tmp_path / "model", exact=False, ranker=run)
@@ -109,11 +112,13 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_seeds(sets, tiny_run,
     assert (summary.done, len(conformers)) == (1, 6)
     candidates = _set("COCCNC(=O)CCO", n=12)
     sampler = ModelSampler(settings)
-    seeds, filling = sampler._chosen(candidates, 4)
-    energies = predict_energies(model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
-    np.testing.assert_array_equal(filling.of(seeds.positions)[0], candidates.positions[energies.argmin()])
-    [sampled] = sampler([(candidates, 5)], lambda **counts: None)
-    np.testing.assert_array_equal(sampled.positions[3:], -sampled.positions[:2])
+    [emitted] = sampler([(candidates, 5)], lambda **counts: None)
+    [samples] = sampler._sampled([candidates], lambda **counts: None)
+    assert len(samples) == 12
+    assert not np.array_equal(samples.positions, candidates.positions)
+    energies = predict_energies(model.ranker, RankedSet(conformers=samples, baseline=candidates.energies))
+    np.testing.assert_array_equal(emitted.positions[0], samples.positions[energies.argmin()])
+    np.testing.assert_array_equal(emitted.positions[3:], -emitted.positions[:2])
     (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)
     with pytest.raises(DataError, match="SHA-256"):
         load_model(tmp_path / "model")

@@ -96,6 +96,9 @@ def train_ranker(
     init: Annotated[
         str | None, typer.Option(help="Go on from this ranker, or start from the layers of this model.")
     ] = None,
+    samples_of: Annotated[
+        str | None, typer.Option(help="Rank what this model makes of the conformers, as 'generate' does.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of batches and weights.")] = 0,
@@ -115,7 +118,7 @@ def train_ranker(
         say(f"step {step} loss {loss:.4f}{held_out}")
 
     settings = RankingSettings(steps=steps, learning_rate=learning_rate, seed=seed)
-    quality = fit(data, out, settings, init=init, device=device, report=report)
+    quality = fit(data, out, settings, init=init, samples_of=samples_of, device=device, report=report)
     say_json({"steps": steps, **(asdict(quality) if quality else {})})
 
 

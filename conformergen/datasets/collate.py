@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from conformergen.geometry.graph import hop_counts
+from conformergen.geometry.graph import hop_counts, turning_bonds
 from conformergen.records import ATOM_FEATURES, Molecule, MolGraph
 from conformergen.records.batch import GraphBatch
 
@@ -16,7 +16,7 @@ from conformergen.records.batch import GraphBatch
 class GraphTables:
     """Dense pair tables of one graph, computed once and reused in every batch."""
 
-    __slots__ = ("bond_types", "centre_neighbours", "graph", "handedness", "hops", "relations")
+    __slots__ = ("bond_types", "centre_neighbours", "graph", "handedness", "hops", "relations", "rotors", "turned")
 
     def __init__(self, graph: MolGraph) -> None:
         n = graph.n_atoms
@@ -30,6 +30,7 @@ class GraphTables:
         self.handedness[graph.centres[:, 0]] = graph.handedness
         self.centre_neighbours = np.repeat(np.arange(n)[:, None], 4, axis=1)
         self.centre_neighbours[graph.centres[:, 0]] = graph.centres[:, 1:]
+        self.rotors, self.turned = turning_bonds(graph)
 
 
 def _relations(graph: MolGraph, bond_types: np.ndarray) -> np.ndarray:
@@ -55,6 +56,9 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
     pairs = np.zeros((3, size, n, n), dtype=np.int64)
     handedness = np.zeros((size, n), dtype=np.float32)
     neighbours = np.tile(np.arange(n)[None, :, None], (size, 1, 4))
+    n_rotors = max(len(t.rotors) for t in tables)
+    rotors = np.zeros((size, n_rotors, 2), dtype=np.int64)
+    turned = np.zeros((size, n_rotors, n), dtype=bool)
     for i, t in enumerate(tables):
         m = t.graph.n_atoms
         numbers[i, :m] = t.graph.atomic_numbers
@@ -63,6 +67,8 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
         pairs[0, i, :m, :m], pairs[1, i, :m, :m], pairs[2, i, :m, :m] = t.bond_types, t.hops, t.relations
         handedness[i, :m] = t.handedness
         neighbours[i, :m] = t.centre_neighbours
+        rotors[i, : len(t.rotors)] = t.rotors
+        turned[i, : len(t.rotors), :m] = t.turned
     return GraphBatch(
         atomic_numbers=torch.from_numpy(numbers),
         atom_features=torch.from_numpy(features),
@@ -72,6 +78,8 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
         relations=torch.from_numpy(pairs[2]),
         handedness=torch.from_numpy(handedness),
         centre_neighbours=torch.from_numpy(neighbours),
+        rotors=torch.from_numpy(rotors),
+        turned=torch.from_numpy(turned),
     )
 
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import shortest_path
+from scipy.sparse.csgraph import connected_components, shortest_path
 
 from conformergen.records import MolGraph
 
@@ -13,6 +13,7 @@ from conformergen.records import MolGraph
 BOND_FACTOR: Final = 1.30
 #: Largest hop count told apart; also the code of unconnected pairs.
 MAX_HOPS: Final = 15
+_SINGLE: Final = 1
 # Covalent radii in Å, Cordero et al. 2008, doi 10.1039/b801115j, Z = 0..96.
 _RADII: Final = np.array([
     0.0, 0.31, 0.28, 1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58, 1.66, 1.41, 1.21, 1.11, 1.07, 1.05, 1.02, 1.06,
@@ -30,6 +31,28 @@ def hop_counts(graph: MolGraph) -> UInt8[np.ndarray, "atom atom"]:
     adjacency = coo_array((np.ones(len(graph.bonds)), (graph.bonds[:, 0], graph.bonds[:, 1])), shape=(n, n))
     hops = shortest_path(adjacency.tocsr(), directed=False, unweighted=True)
     return np.minimum(hops, MAX_HOPS).astype(np.uint8)
+
+
+def turning_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotor 2"], Bool[np.ndarray, "rotor atom"]]:
+    """Single bonds outside rings whose ends have further neighbours, and the atoms beyond each: the fewer ones.
+
+    Those move when the bond turns; the second end is the one beside them.
+    """
+    n, degrees = graph.n_atoms, np.bincount(graph.bonds.ravel(), minlength=graph.n_atoms)
+    rotors, beyond = [], []
+    for index, (j, k) in enumerate(graph.bonds.tolist()):
+        if graph.bond_types[index] != _SINGLE or min(degrees[j], degrees[k]) < 2:
+            continue
+        others = np.delete(graph.bonds, index, axis=0)
+        cut = coo_array((np.ones(len(others)), (others[:, 0], others[:, 1])), shape=(n, n))
+        side = connected_components(cut, directed=False)[1]
+        if side[j] == side[k]:
+            continue
+        if (side == side[k]).sum() > (side == side[j]).sum():
+            j, k = k, j
+        rotors.append((j, k))
+        beyond.append((side == side[k]) & (np.arange(n) != k))
+    return np.array(rotors, dtype=np.int64).reshape(-1, 2), np.array(beyond, dtype=bool).reshape(-1, n)
 
 
 def bonds_kept(positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, " conf"]:

@@ -26,7 +26,8 @@ class EnergyNetwork(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         # A model may be taken as the start before its branches are closed; an energy is exactly invariant all the same.
-        self.settings = settings = replace(settings, relaxation=replace(settings.relaxation, mode="none"))
+        relaxation = replace(settings.relaxation, mode="none")
+        self.settings = settings = replace(settings, torsions=False, relaxation=relaxation)
         self.trunk = HeadwiseNetwork(settings)
         # The trunk is read before its own readout, whose weights would stay without a gradient.
         del self.trunk.readout, self.trunk.readout_gate
@@ -47,6 +48,6 @@ class EnergyNetwork(nn.Module):
             positions: MMFF94s minima, Å.
             baseline: Their MMFF94s energies, kcal/mol, relative to anything that is one for each molecule.
         """
-        x, _ = self.trunk.features(graph, positions, positions.new_zeros(len(positions)))
+        x, *_ = self.trunk.features(graph, positions, positions.new_zeros(len(positions)))
         correction = (self.readout(x)[..., 0] * graph.mask).sum(1)
         return self.share * baseline + _UNIT * correction

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
 from conformergen.nn.interface import Backbone, NetworkSettings
-from conformergen.nn.linear import ChannelLinear
+from conformergen.nn.linear import ChannelLinear, bounded_scalars, bounded_vectors
 from conformergen.nn.relaxation import make_branch
+from conformergen.nn.torsions import TorsionReadout
 from conformergen.records.batch import GraphBatch
 
 #: Attention is a sum, not a mean: this keeps it near unit size at the 45 atoms of a typical drug.
@@ -80,9 +81,7 @@ class HeadwiseLayer(nn.Module):
         n, c = x.shape[1:]
         scale, shift = self.condition(level)[:, None].chunk(2, dim=-1)
         normed = self.norm(x) * (1.0 + scale) + shift
-        vn = v / (v.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
-        pn = p / (p.square().mean(-1, keepdim=True) + 1.0).sqrt()
-        an = a / (a.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
+        vn, pn, an = bounded_vectors(v), bounded_scalars(p), bounded_vectors(a)
         q, k, values, gate, radial = self.nodes(normed).chunk(5, dim=-1)
         v1, v2, v3, v4 = self.vectors(vn).chunk(4, dim=-1)
 
@@ -148,20 +147,22 @@ class HeadwiseNetwork(Backbone):
         self.layers = nn.ModuleList(HeadwiseLayer(settings, index=i) for i in range(settings.layers))
         self.readout_gate = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, c))
         self.readout = ChannelLinear("1o", c, 1, gain=0.1)
+        self.torsions = TorsionReadout(c, p) if settings.torsions else None
 
     def forward(
         self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch atom 3"]:
         """Displacement of each atom, without its mean."""
-        x, v = self.features(graph, positions, noise)
+        x, v, p, a = self.features(graph, positions, noise)
         mask = graph.mask[..., None].to(positions.dtype)
         out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask
-        return out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
+        out = out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
+        return out if self.torsions is None else out + self.torsions(graph, positions, x, v, p, a)
 
     def features(
         self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]
-    ) -> tuple[Scalars, Vectors]:
-        """Invariant and vector features of each atom after the last layer; zero on padding."""
+    ) -> tuple[Scalars, Vectors, Pseudoscalars, AxialVectors]:
+        """Features of each atom after the last layer, 0e, 1o, 0o and 1e; zero on padding."""
         b, n, _ = positions.shape
         mask = graph.mask[..., None].to(positions.dtype)
         difference = positions[:, :, None] - positions[:, None]
@@ -177,4 +178,4 @@ class HeadwiseNetwork(Backbone):
         bias = self.pairs(pair).unflatten(-1, (self.settings.layers, 2, self.settings.heads)).permute(3, 4, 0, 5, 1, 2)
         for index, layer in enumerate(self.layers):
             x, v, p, a = layer(x, v, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
-        return x, v
+        return x, v, p, a

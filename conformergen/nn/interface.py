@@ -23,6 +23,7 @@ class NetworkSettings:
         layers: Depth.
         n_radial: Radial basis functions.
         cutoff: Edge cut-off of ``tensor-product``, Å.
+        torsions: Whether ``headwise`` turns bonds besides moving atoms.
         relaxation: Loosening of the layers' symmetry constraints.
     """
 
@@ -33,6 +34,7 @@ class NetworkSettings:
     layers: int = 4
     n_radial: int = 24
     cutoff: float = 5.0
+    torsions: bool = False
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class NetworkSettings:
             raise InputError("network: sizes and cutoff must be positive")
         if self.channels % self.heads or self.odd_channels % self.heads:
             raise InputError("network: heads must divide channels and odd_channels")
+        if self.torsions and self.backbone != "headwise":
+            raise InputError("network: torsions need the backbone headwise")
 
 
 class Backbone(nn.Module, ABC):

@@ -24,6 +24,16 @@ class ChannelLinear(nn.Module):
         return x @ (self.linear.weight.view(self.shape) * self.path_weight)
 
 
+def bounded_scalars(p: Float[Tensor, "*node mul"]) -> Float[Tensor, "*node mul"]:
+    """Root mean square over channels held below one; small values stay as they are."""
+    return p / (p.square().mean(-1, keepdim=True) + 1.0).sqrt()
+
+
+def bounded_vectors(v: Float[Tensor, "*node dim mul"]) -> Float[Tensor, "*node dim mul"]:
+    """As ``bounded_scalars``, of lengths."""
+    return v / (v.square().sum(-2, keepdim=True).mean(-1, keepdim=True) + 1.0).sqrt()
+
+
 def to_flat(*entries: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Channel-last entries (..., 2l+1, mul) to e3nn's flat layout."""
     return cat([entry.transpose(-1, -2).flatten(-2) for entry in entries], dim=-1)

@@ -278,7 +278,8 @@ def _initialise(network: torch.nn.Module, name: str) -> None:
         missing, _ = network.load_state_dict(start, strict=False)
     except RuntimeError as error:
         raise InputError(f"--init {name}: a network of another size") from error
-    if any("branch" not in key for key in missing):
+    # Branches and the readout of torsions start at nothing: a network without them is the same function.
+    if any("branch" not in key and not key.startswith("torsions.") for key in missing):
         raise InputError(f"--init {name}: a network of another kind")
 
 

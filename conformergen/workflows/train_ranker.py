@@ -16,6 +16,7 @@ from conformergen.checkpoint import (
     SCHEMA,
     SETTINGS,
     WEIGHTS,
+    Model,
     load_model,
     load_ranker,
     ranker_files,
@@ -28,6 +29,7 @@ from conformergen.errors import InputError
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet, Molecule
+from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
@@ -97,6 +99,17 @@ def initial_ranker(init: str | None) -> EnergyNetwork:
     return ranker
 
 
+def sampled(ranked: RankedSet, model: Model) -> RankedSet:
+    """What a model makes of the conformers in one evaluation, in their place; their MMFF94s energies stay."""
+    conformers = ranked.conformers
+    jobs = [
+        SamplingJob(molecule=conformers.molecule, conformer=i, seed_positions=p)
+        for i, p in enumerate(conformers.positions)
+    ]
+    positions = sample_batch(model.network, model.diffusion, jobs, SamplingSettings(steps=1), seed=0)
+    return replace(ranked, conformers=replace(conformers, positions=np.stack(positions)))
+
+
 def _files(data: Sequence[Path]) -> list[Path]:
     return [p for path in data for p in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
 
@@ -118,6 +131,7 @@ def fit(
     settings: RankingSettings,
     *,
     init: str | None = None,
+    samples_of: str | None = None,
     device: str = "auto",
     report: Callable[[int, float, RankingQuality | None], None] = lambda step, loss, quality: None,
 ) -> RankingQuality | None:
@@ -128,6 +142,7 @@ def fit(
         out: Folder of the ranker.
         settings: How it is fitted.
         init: Ranker to go on from, or model whose layers are the start; it also gives the size.
+        samples_of: Model that moves the conformers first: what is ranked in ``generate`` are its samples.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: Receives step, mean training loss and quality on held-out molecules.
 
@@ -138,7 +153,11 @@ def fit(
         raise InputError(f"{out} exists already")
     limit_threads()
     target = resolve_device(device)
-    training, held_out = split_ranked(load_ranked(data))
+    ranked = load_ranked(data)
+    if samples_of is not None:
+        model = load_model(samples_of)
+        ranked = [sampled(s, model) for s in ranked]
+    training, held_out = split_ranked(ranked)
     torch.manual_seed(settings.seed)
     ranker = initial_ranker(init)
     lines: list[tuple[object, ...]] = []
@@ -155,6 +174,7 @@ def fit(
         result,
         training=asdict(settings),
         init=Path(init).name if init else "",  # a model that is given away names no folder of its maker
+        samples_of=Path(samples_of).name if samples_of else "",
         molecules=len(training),
         conformers=sum(len(s.conformers) for s in training),
         held_out=len(held_out),

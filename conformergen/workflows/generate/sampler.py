@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from conformergen.chem import MACROCYCLE, Filling, TorsionSettings, fill, largest_ring
+from conformergen.chem import MACROCYCLE, TorsionSettings, fill, largest_ring
 from conformergen.records import RUNGS, ConformerSet, Molecule
 from conformergen.workflows.generate.finish import is_valid
 from conformergen.workflows.generate.settings import GenerateSettings
@@ -15,7 +15,7 @@ from conformergen.workflows.generate.settings import GenerateSettings
 if TYPE_CHECKING:
     from conformergen.sampling import SamplingJob
 
-#: What is emitted of ranked candidates: the window of the ranker's energies, kcal/mol. Of macrocycles more: the ranker
+#: What is emitted of ranked samples: the window of the ranker's energies, kcal/mol. Of macrocycles more: the ranker
 #: has seen none.
 _RANKED_WINDOW: Final = 4.0
 _MACROCYCLE_WINDOW: Final = 10.0
@@ -44,25 +44,82 @@ class ModelSampler:
         self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
         self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
 
-    def _chosen(self, candidates: ConformerSet, n: int) -> tuple[ConformerSet, Filling]:
-        """Seeds to sample from, and how ``n`` conformers come of their samples.
+    def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
+        """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers.
 
-        With a ranker the seeds are the different ones that it thinks best, and a repeat or a mirror image is that of
-        the sample; without, every conformer has a sample of its own.
+        With a ranker every candidate is sampled once, and it picks among the samples: repeats and mirror images are
+        those of a sample. Without, every conformer has a sample of its own.
         """
+        seeds = [s if self._ranked(s) else s.select(np.resize(np.arange(len(s)), n)) for s, n in sets]
+        samples = self._sampled(seeds, count)
+        emitted = []
+        for sampled, used, (_, n) in zip(samples, seeds, sets, strict=True):
+            emitted.append(self._emitted(sampled, used, n))
+            count(fallback=int(np.count_nonzero(emitted[-1].rungs == _SEED)))
+        return emitted
+
+    def _ranked(self, candidates: ConformerSet) -> bool:
+        return self.ranks and candidates.energies is not None
+
+    def _emitted(self, samples: ConformerSet, seeds: ConformerSet, n: int) -> ConformerSet:
+        """The ``n`` that the ranker thinks best; without one the samples as they are."""
         from conformergen.datasets.ranked import RankedSet
         from conformergen.sampling.ranking import predict_energies
 
-        if not self.ranks or candidates.energies is None:
-            each = candidates.select(np.resize(np.arange(len(candidates)), n))
-            return each, Filling(rows=np.arange(n), mirrored=np.zeros(n, dtype=bool))
+        if not self._ranked(seeds):
+            return samples
         assert self.model.ranker is not None
-        energies = predict_energies(self.model.ranker, RankedSet(conformers=candidates, baseline=candidates.energies))
-        window = self.settings.ewin or _window(candidates.molecule)
+        assert seeds.energies is not None
+        energies = predict_energies(self.model.ranker, RankedSet(conformers=samples, baseline=seeds.energies))
+        window = self.settings.ewin or _window(samples.molecule)
         search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE)
-        filling = fill(candidates.molecule, energies, n, seed=self.settings.seed, settings=search)
-        used, rows = np.unique(filling.rows, return_inverse=True)
-        return candidates.select(used), replace(filling, rows=rows)
+        filling = fill(samples.molecule, energies, n, seed=self.settings.seed, settings=search)
+        return replace(samples.select(filling.rows), positions=filling.of(samples.positions))
+
+    def _sampled(self, seeds: list[ConformerSet], count: Callable[..., None]) -> list[ConformerSet]:
+        """A verified sample of each seed, or the seed where no draw is right; rungs are the lower of both."""
+        positions = [s.positions.copy() for s in seeds]
+        rungs = [np.full(len(s), _SEED, dtype=np.uint8) for s in seeds]
+        waiting = [np.arange(len(s)) for s in seeds]
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                count(redrawn=sum(map(len, waiting)))
+            drawn = self._drawn(seeds, waiting, attempt)
+            for index, rows in enumerate(waiting):
+                good = is_valid(drawn[index], seeds[index].molecule)
+                positions[index][rows[good]] = drawn[index][good]
+                rungs[index][rows[good]] = min(attempt, _REDRAWN)
+                waiting[index] = rows[~good]
+        return [
+            ConformerSet(molecule=s.molecule, positions=p, rungs=r if s.rungs is None else np.maximum(r, s.rungs))
+            for s, p, r in zip(seeds, positions, rungs, strict=True)
+        ]
+
+    def _drawn(self, seeds: list[ConformerSet], waiting: list[np.ndarray], attempt: int) -> list[np.ndarray]:
+        """One draw for the waiting rows of each set; NaN where memory does not suffice for it."""
+        from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
+
+        keys = [(index, int(row)) for index, rows in enumerate(waiting) for row in rows]
+        jobs = [
+            SamplingJob(molecule=s.molecule, conformer=row, seed_positions=s.positions[row], attempt=attempt)
+            for s, row in ((seeds[index], row) for index, row in keys)
+        ]
+        sample = partial(
+            sample_batch,
+            self.model.network,
+            self.model.diffusion,
+            settings=self.sampling,
+            seed=self.settings.seed,
+            device=self.device,
+        )
+        drawn = [np.full_like(s.positions[rows], np.nan) for s, rows in zip(seeds, waiting, strict=True)]
+        places = [(index, place) for index, rows in enumerate(waiting) for place in range(len(rows))]
+        for batch in self._batches(jobs, [index for index, _ in keys]):
+            for i, positions in zip(batch, sample_in_memory(sample, [jobs[i] for i in batch]), strict=True):
+                if positions is not None:
+                    index, place = places[i]
+                    drawn[index][place] = positions
+        return drawn
 
     def _batches(self, jobs: "list[SamplingJob]", owners: list[int]) -> list[list[int]]:
         """Indices of jobs: on a CPU no batch holds two molecules, so that the bytes do not depend on the others."""
@@ -77,58 +134,6 @@ class ModelSampler:
             batches += [[group[i] for i in batch] for batch in plan_batches(sizes, self.sampling.pair_budget)]
         return batches
 
-    def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
-        """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers."""
-        from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
-
-        chosen = [self._chosen(candidates, n) for candidates, n in sets]
-        jobs: dict[tuple[int, int], SamplingJob] = {}
-        for index, (seeds, _) in enumerate(chosen):
-            for conformer, positions in enumerate(seeds.positions):
-                jobs[index, conformer] = SamplingJob(
-                    molecule=seeds.molecule, conformer=conformer, seed_positions=positions
-                )
-        sample = partial(
-            sample_batch,
-            self.model.network,
-            self.model.diffusion,
-            settings=self.sampling,
-            seed=self.settings.seed,
-            device=self.device,
-        )
-        results: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
-        for attempt in range(_ATTEMPTS):
-            waiting = [replace(jobs[key], attempt=attempt) for key in jobs if key not in results]
-            keys = [key for key in jobs if key not in results]
-            if not waiting:
-                break
-            if attempt:
-                count(redrawn=len(waiting))
-            for batch in self._batches(waiting, [index for index, _ in keys]):
-                sampled = sample_in_memory(sample, [waiting[i] for i in batch])
-                for i, positions in zip(batch, sampled, strict=True):
-                    if positions is not None and is_valid(positions[None], waiting[i].molecule)[0]:
-                        results[keys[i]] = positions, min(attempt, _REDRAWN)
-        lost = [key for key in jobs if key not in results]
-        count(fallback=len(lost))
-        for key in lost:
-            seed = jobs[key].seed_positions
-            assert seed is not None
-            results[key] = seed, _SEED
-        return [
-            _joined(seeds, [results[index, c] for c in range(len(seeds))], filling)
-            for index, (seeds, filling) in enumerate(chosen)
-        ]
-
 
 def _window(molecule: Molecule) -> float:
     return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= MACROCYCLE else _RANKED_WINDOW
-
-
-def _joined(seeds: ConformerSet, results: list[tuple[np.ndarray, int]], filling: Filling) -> ConformerSet:
-    """Conformers of one molecule from the samples, each with the lower of its own rung and its seed's."""
-    rungs = np.array([rung for _, rung in results], dtype=np.uint8)
-    if seeds.rungs is not None:
-        rungs = np.maximum(rungs, seeds.rungs)
-    positions = np.stack([positions for positions, _ in results]).astype(np.float32)
-    return ConformerSet(molecule=seeds.molecule, positions=filling.of(positions), rungs=rungs[filling.rows])

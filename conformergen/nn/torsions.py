@@ -1,0 +1,106 @@
+"""A readout that turns bonds: what is wrong with a force field's minimum lies mostly in its torsions.
+
+A displacement read out atom by atom must learn that everything beyond a bond moves together, farther the farther away
+it is; an angle of the bond says it once. The angles are pseudoscalars (0o), so mirror images turn the other way.
+"""
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from conformergen.nn.linear import ChannelLinear, bounded_scalars, bounded_vectors
+from conformergen.records.batch import GraphBatch
+
+_EPSILON: Final = 1e-6
+#: Radians for an output of one.
+_UNIT: Final = 0.1
+_PUSHES: Final = 32
+
+Positions = Float[Tensor, "batch atom 3"]
+
+
+class TorsionReadout(nn.Module):
+    """Angles of all turning bonds from the features of their ends, applied to the positions."""
+
+    def __init__(self, channels: int, odd: int) -> None:
+        super().__init__()
+        last = nn.Linear(2 * channels, channels + 2 * odd + _PUSHES)
+        # Nothing turns before the first step: a network trained without this readout may be the start.
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.weights = nn.Sequential(nn.LayerNorm(2 * channels), nn.Linear(2 * channels, 2 * channels), nn.SiLU(), last)
+        self.gate = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
+        self.pushes = ChannelLinear("1o", channels, _PUSHES)
+
+    def forward(
+        self,
+        graph: GraphBatch,
+        positions: Positions,
+        x: Float[Tensor, "batch atom channel"],
+        v: Float[Tensor, "batch atom 3 channel"],
+        p: Float[Tensor, "batch atom odd"],
+        a: Float[Tensor, "batch atom 3 odd"],
+    ) -> Positions:
+        """Displacement of each atom, Å, without the turn of the whole that comes with it."""
+        angles = self.angles(graph, positions, x, v, p, a)
+        turned = turn_bonds(graph, positions, angles)
+        return without_rotation(graph, positions, turned - positions)
+
+    def angles(
+        self,
+        graph: GraphBatch,
+        positions: Positions,
+        x: Float[Tensor, "batch atom channel"],
+        v: Float[Tensor, "batch atom 3 channel"],
+        p: Float[Tensor, "batch atom odd"],
+        a: Float[Tensor, "batch atom 3 odd"],
+    ) -> Float[Tensor, "batch rotor"]:
+        """Angle of each bond, radians; the same whichever end comes first."""
+        batch = torch.arange(len(positions), device=positions.device)[:, None]
+        j, k = graph.rotors.unbind(-1)
+        axis = nn.functional.normalize(positions[batch, k] - positions[batch, j], dim=-1, eps=_EPSILON)[..., None]
+        vn, pn, an = bounded_vectors(v), bounded_scalars(p), bounded_vectors(a)
+        twist = (axis * torch.linalg.cross(vn[batch, j], vn[batch, k], dim=-2)).sum(-2)
+        axial = (axis * (an[batch, k] - an[batch, j])).sum(-2)
+        # Angle that a push of every atom amounts to: torque about the bond over the moment of inertia.
+        push = self.pushes(v * self.gate(x)[:, :, None])
+        arms = positions[:, None] - positions[batch, k][:, :, None]
+        arms = arms * graph.turned[..., None]
+        lever = torch.linalg.cross(axis.mT.expand_as(arms), arms)
+        torque = torch.einsum("btnd,bndq->btq", lever, push)
+        swing = torque / (lever.square().sum((-2, -1))[..., None] + 1.0)
+        odd = torch.cat([twist, pn[batch, j] + pn[batch, k], axial, swing], dim=-1)
+        even = torch.cat([x[batch, j] + x[batch, k], x[batch, j] * x[batch, k]], dim=-1)
+        return _UNIT * (self.weights(even) * odd).sum(-1)
+
+
+def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "batch rotor"]) -> Positions:
+    """Positions after every bond has turned what lies beyond it by its angle, radians."""
+    batch = torch.arange(len(positions), device=positions.device)
+    for index in range(graph.rotors.shape[1]):
+        j, k = graph.rotors[:, index].unbind(-1)
+        pivot = positions[batch, k][:, None]
+        axis = nn.functional.normalize(pivot - positions[batch, j][:, None], dim=-1, eps=_EPSILON)
+        arms = positions - pivot
+        angle = angles[:, index, None, None]
+        along = (axis * arms).sum(-1, keepdim=True) * axis
+        moved = torch.linalg.cross(axis.expand_as(arms), arms) * angle.sin() + (arms - along) * (angle.cos() - 1.0)
+        positions = positions + moved * graph.turned[:, index, :, None]
+    return positions
+
+
+def without_rotation(graph: GraphBatch, positions: Positions, displacement: Positions) -> Positions:
+    """Displacement less the rigid motion in it, to first order: mean and angular momentum of equal masses are 0."""
+    mask = graph.mask[..., None].to(positions.dtype)
+    count = mask.sum(1, keepdim=True).clamp(min=1.0)
+    arms = (positions - (positions * mask).sum(1, keepdim=True) / count) * mask
+    displacement = (displacement - (displacement * mask).sum(1, keepdim=True) / count) * mask
+    momentum = torch.linalg.cross(arms, displacement).sum(1)
+    outer = arms.mT @ arms
+    trace = outer.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    eye = torch.eye(3, dtype=positions.dtype, device=positions.device)
+    inertia = trace * eye - outer + (_EPSILON + 1e-4 * trace) * eye
+    spin = torch.linalg.solve(inertia, momentum)
+    return (displacement - torch.linalg.cross(spin[:, None].expand_as(arms), arms)) * mask
