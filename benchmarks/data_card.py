@@ -1,6 +1,7 @@
 """Distributions of a data set, for its card: one picture and the counts behind it.
 
-    cd data/reference-drugs; python ../../benchmarks/data_card.py ensembles relaxed candidates ranking singles -o distributions.png
+    cd data/reference-drugs
+    python ../../benchmarks/data_card.py ensembles relaxed candidates ranking singles -o distributions.png
 
 Each argument is a folder of shards, with or without a manifest. Needs matplotlib.
 """
@@ -73,11 +74,11 @@ def main() -> None:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     axes.flat[-1].axis("off")
     lines = []
-    for name, s in sets.items():
+    for name in labels:
+        s = sets[name]
         scaffolds, conformers = len(set(s["scaffolds"])), sum(s["conformers"])
-        lines.append(f"{name}: {len(s['charge'])} molecules,\n  {scaffolds} scaffolds, {conformers} conformers")
-    axes.flat[-1].legend(handles, labels, loc="upper left", frameon=False)
-    axes.flat[-1].text(0.0, 0.0, "\n".join(lines), transform=axes.flat[-1].transAxes, va="bottom")
+        lines.append(f"{name}: {len(s['charge'])} molecules,\n{scaffolds} scaffolds, {conformers} conformers")
+    axes.flat[-1].legend(handles, lines, loc="upper left", frameon=False)
     figure.tight_layout()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=80)
