@@ -10,7 +10,7 @@ from conformergen.records import ConformerSet
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RankedSet:
-    """Conformers of one molecule and their MMFF94s energies, kcal/mol; ``energies`` of the set are the target."""
+    """Conformers of one molecule, their ``energies`` the target; MMFF94s energies of what they come from, kcal/mol."""
 
     conformers: ConformerSet
     baseline: Float64[np.ndarray, " conf"]

@@ -1,4 +1,4 @@
-"""Relative GFN2-xTB energies of force-field conformers: the network that ranks them."""
+"""Relative GFN2-xTB energies of conformers: the network that ranks them."""
 
 from dataclasses import replace
 from typing import Final, final
@@ -45,8 +45,8 @@ class EnergyNetwork(nn.Module):
 
         Args:
             graph: Padded graphs.
-            positions: MMFF94s minima, Å.
-            baseline: Their MMFF94s energies, kcal/mol, relative to anything that is one for each molecule.
+            positions: A model's samples, or the MMFF94s minima that it starts from, Å.
+            baseline: MMFF94s energies of the latter, kcal/mol, relative to anything that is one for each molecule.
         """
         x, *_ = self.trunk.features(graph, positions, positions.new_zeros(len(positions)))
         correction = (self.readout(x)[..., 0] * graph.mask).sum(1)

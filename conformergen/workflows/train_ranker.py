@@ -99,14 +99,14 @@ def initial_ranker(init: str | None) -> EnergyNetwork:
     return ranker
 
 
-def sampled(ranked: RankedSet, model: Model) -> RankedSet:
+def sampled(ranked: RankedSet, model: Model, *, device: torch.device | str = "cpu") -> RankedSet:
     """What a model makes of the conformers in one evaluation, in their place; their MMFF94s energies stay."""
     conformers = ranked.conformers
     jobs = [
         SamplingJob(molecule=conformers.molecule, conformer=i, seed_positions=p)
         for i, p in enumerate(conformers.positions)
     ]
-    positions = sample_batch(model.network, model.diffusion, jobs, SamplingSettings(steps=1), seed=0)
+    positions = sample_batch(model.network, model.diffusion, jobs, SamplingSettings(steps=1), seed=0, device=device)
     return replace(ranked, conformers=replace(conformers, positions=np.stack(positions)))
 
 
@@ -155,8 +155,8 @@ def fit(
     target = resolve_device(device)
     ranked = load_ranked(data)
     if samples_of is not None:
-        model = load_model(samples_of)
-        ranked = [sampled(s, model) for s in ranked]
+        model = load_model(samples_of, device=target)
+        ranked = [sampled(s, model, device=target) for s in ranked]
     training, held_out = split_ranked(ranked)
     torch.manual_seed(settings.seed)
     ranker = initial_ranker(init)

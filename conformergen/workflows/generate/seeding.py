@@ -33,7 +33,7 @@ from conformergen.workflows.reference import ReferenceSettings, reference_ensemb
 _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Conformers that minima are made for at least, where a ranker picks.
-_MIN_RANKED: Final = 6
+_MIN_RANKED: Final = 4
 #: Candidates for a ranker and a network: torsions pulled back to where GFN2-xTB minima have them (half a kcal/mol where
 #: one is 45 degrees off), and a wide window, because MMFF94s misjudges conformers by several kcal/mol. What is within
 #: .2 Å is on its way to one GFN2-xTB minimum.
