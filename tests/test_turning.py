@@ -1,15 +1,19 @@
 """Turning bonds: which do, what moves, and what stays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from conformergen.checkpoint import load_model
 from conformergen.chem import embed, get_torsions, molecule_from_smiles, to_mol
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.errors import InputError
 from conformergen.geometry.graph import turning_bonds
-from conformergen.nn import NetworkSettings
+from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.nn.torsions import turn_bonds, without_rotation
+from conformergen.workflows.train import _initialise
 
 
 def _batch(*smiles):
@@ -72,6 +76,18 @@ def test_rigid_motion_is_taken_out():
     momenta = [torch.linalg.cross(arms, d).sum(1).abs().max() for d in (rest, own)]
     assert momenta[0] < 1e-3 * momenta[1]
     assert (rest * (1 - mask)).abs().max() == 0.0
+
+
+def test_a_network_that_turns_nothing_can_be_the_start(tiny_run):
+    start = load_model(tiny_run).network
+    network = make_backbone(replace(start.settings, torsions=True))
+    _initialise(network, str(tiny_run))
+    _, graph, x = _batch("CCOC(=O)C")
+    noise = torch.zeros(1)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(graph, x.float(), noise), start(graph, x.float(), noise))
+    with pytest.raises(InputError, match="another"):
+        _initialise(make_backbone(replace(start.settings, channels=8)), str(tiny_run))
 
 
 def test_only_the_headwise_backbone_turns_bonds():
