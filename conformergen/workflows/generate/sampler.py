@@ -82,10 +82,14 @@ class ModelSampler:
         rungs = [np.full(len(s), _SEED, dtype=np.uint8) for s in seeds]
         waiting = [np.arange(len(s)) for s in seeds]
         for attempt in range(_ATTEMPTS):
+            if not any(map(len, waiting)):
+                break
             if attempt:
                 count(redrawn=sum(map(len, waiting)))
             drawn = self._drawn(seeds, waiting, attempt)
             for index, rows in enumerate(waiting):
+                if len(rows) == 0:
+                    continue
                 good = is_valid(drawn[index], seeds[index].molecule)
                 positions[index][rows[good]] = drawn[index][good]
                 rungs[index][rows[good]] = min(attempt, _REDRAWN)
@@ -99,10 +103,10 @@ class ModelSampler:
         """One draw for the waiting rows of each set; NaN where memory does not suffice for it."""
         from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
 
-        keys = [(index, int(row)) for index, rows in enumerate(waiting) for row in rows]
+        places = [(index, place) for index, rows in enumerate(waiting) for place in range(len(rows))]
         jobs = [
             SamplingJob(molecule=s.molecule, conformer=row, seed_positions=s.positions[row], attempt=attempt)
-            for s, row in ((seeds[index], row) for index, row in keys)
+            for s, row in ((seeds[index], int(waiting[index][place])) for index, place in places)
         ]
         sample = partial(
             sample_batch,
@@ -113,8 +117,7 @@ class ModelSampler:
             device=self.device,
         )
         drawn = [np.full_like(s.positions[rows], np.nan) for s, rows in zip(seeds, waiting, strict=True)]
-        places = [(index, place) for index, rows in enumerate(waiting) for place in range(len(rows))]
-        for batch in self._batches(jobs, [index for index, _ in keys]):
+        for batch in self._batches(jobs, [index for index, _ in places]):
             for i, positions in zip(batch, sample_in_memory(sample, [jobs[i] for i in batch]), strict=True):
                 if positions is not None:
                     index, place = places[i]
