@@ -4,8 +4,8 @@ import torch
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.datasets.collate import collate_graphs, molecule_tables
-from conformergen.diffusion import LOSSES, PATHS, PRIORS, centre
-from conformergen.geometry.rotations import haar_rotations
+from conformergen.diffusion import LOSSES, PATHS, PRIORS
+from conformergen.geometry.rotations import centre, haar_rotations
 from conformergen.sampling import SAMPLERS, SamplingJob, plan_batches
 from conformergen.sampling.queue import noise_stream
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from conformergen.diffusion.losses import LOSSES, Loss
 from conformergen.diffusion.paths import PATHS, Path
-from conformergen.diffusion.priors import PRIORS, Prior, centre
+from conformergen.diffusion.priors import PRIORS, Prior
 from conformergen.errors import InputError
 from conformergen.records.batch import GraphBatch
 
-__all__ = ["LOSSES", "PATHS", "PRIORS", "DiffusionSettings", "Loss", "Path", "Prior", "centre", "denoise"]
+__all__ = ["LOSSES", "PATHS", "PRIORS", "DiffusionSettings", "Loss", "Path", "Prior", "denoise"]
 
 #: A backbone: displacement from (graph, positions, conditioning value).
 Network = Callable[[GraphBatch, Tensor, Tensor], Tensor]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformergen.geometry.rotations import centre
 from conformergen.records.batch import GraphBatch
 
 Positions = Float[Tensor, "batch atom 3"]
@@ -18,12 +19,6 @@ class Prior(Protocol):
     def __call__(self, graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
         """Anchor in Å, and noise whose unit is the path's sigma; both zero on padding, noise without mean."""
         ...
-
-
-def centre(positions: Positions, graph: GraphBatch) -> Positions:
-    """Subtract each graph's mean over real atoms and zero the padding."""
-    mask = graph.mask[..., None].to(positions.dtype)
-    return (positions - (positions * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)) * mask
 
 
 def gaussian(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:

@@ -1,8 +1,10 @@
-"""Random rotations."""
+"""Rigid motions of batches: random rotations, and the centre."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from conformergen.records.batch import GraphBatch
 
 
 def haar_rotations(normal: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
@@ -14,3 +16,9 @@ def haar_rotations(normal: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def centre(positions: Float[Tensor, "batch atom 3"], graph: GraphBatch) -> Float[Tensor, "batch atom 3"]:
+    """Subtract each graph's mean over real atoms and zero the padding."""
+    mask = graph.mask[..., None].to(positions.dtype)
+    return (positions - (positions * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)) * mask

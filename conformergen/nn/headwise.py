@@ -13,11 +13,12 @@ from e3nn import o3
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conformergen.geometry.rotations import centre
 from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
 from conformergen.nn.interface import Backbone, NetworkSettings
 from conformergen.nn.linear import ChannelLinear, bounded_scalars, bounded_vectors
 from conformergen.nn.relaxation import make_branch
-from conformergen.nn.torsions import TorsionReadout
+from conformergen.nn.torsions import TorsionReadout, turn_bonds, without_rotation
 from conformergen.records.batch import GraphBatch
 
 #: Attention is a sum, not a mean: this keeps it near unit size at the 45 atoms of a typical drug.
@@ -154,10 +155,11 @@ class HeadwiseNetwork(Backbone):
     ) -> Float[Tensor, "batch atom 3"]:
         """Displacement of each atom, without its mean."""
         x, v, p, a = self.features(graph, positions, noise)
-        mask = graph.mask[..., None].to(positions.dtype)
-        out = self.readout(v * self.readout_gate(x)[:, :, None])[..., 0] * mask
-        out = out - mask * out.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1.0)
-        return out if self.torsions is None else out + self.torsions(graph, positions, x, v, p, a)
+        moved = centre(self.readout(v * self.readout_gate(x)[:, :, None])[..., 0], graph)
+        if self.torsions is None:
+            return moved
+        turned = turn_bonds(graph, positions, self.torsions(graph, positions, x, v, p, a))
+        return moved + without_rotation(graph, positions, turned - positions)
 
     def features(
         self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from conformergen.geometry.rotations import centre
 from conformergen.nn.features import N_PAIR_CODES, AtomEmbedding, pair_codes, radial_basis, signed_volumes
 from conformergen.nn.interface import Backbone, NetworkSettings
 from conformergen.nn.linear import from_flat, to_flat
@@ -156,5 +157,4 @@ class TensorProductNetwork(Backbone):
             )
         out = torch.zeros_like(positions)
         out[mask] = self.readout(features)
-        weight = mask[..., None].to(out.dtype)
-        return out - weight * out.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1.0)
+        return centre(out, graph)

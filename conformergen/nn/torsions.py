@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conformergen.geometry.rotations import centre
 from conformergen.nn.linear import ChannelLinear, bounded_scalars, bounded_vectors
 from conformergen.records.batch import GraphBatch
 
@@ -22,7 +23,7 @@ Positions = Float[Tensor, "batch atom 3"]
 
 
 class TorsionReadout(nn.Module):
-    """Angles of all turning bonds from the features of their ends, applied to the positions."""
+    """Angles of all turning bonds, from the features of their ends and pushes on what lies beyond."""
 
     def __init__(self, channels: int, odd: int) -> None:
         super().__init__()
@@ -35,20 +36,6 @@ class TorsionReadout(nn.Module):
         self.pushes = ChannelLinear("1o", channels, _PUSHES)
 
     def forward(
-        self,
-        graph: GraphBatch,
-        positions: Positions,
-        x: Float[Tensor, "batch atom channel"],
-        v: Float[Tensor, "batch atom 3 channel"],
-        p: Float[Tensor, "batch atom odd"],
-        a: Float[Tensor, "batch atom 3 odd"],
-    ) -> Positions:
-        """Displacement of each atom, Å, without the turn of the whole that comes with it."""
-        angles = self.angles(graph, positions, x, v, p, a)
-        turned = turn_bonds(graph, positions, angles)
-        return without_rotation(graph, positions, turned - positions)
-
-    def angles(
         self,
         graph: GraphBatch,
         positions: Positions,
@@ -94,9 +81,7 @@ def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "b
 def without_rotation(graph: GraphBatch, positions: Positions, displacement: Positions) -> Positions:
     """Displacement less the rigid motion in it, to first order: mean and angular momentum of equal masses are 0."""
     mask = graph.mask[..., None].to(positions.dtype)
-    count = mask.sum(1, keepdim=True).clamp(min=1.0)
-    arms = (positions - (positions * mask).sum(1, keepdim=True) / count) * mask
-    displacement = (displacement - (displacement * mask).sum(1, keepdim=True) / count) * mask
+    arms, displacement = centre(positions, graph), centre(displacement, graph)
     momentum = torch.linalg.cross(arms, displacement).sum(1)
     outer = arms.mT @ arms
     trace = outer.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]

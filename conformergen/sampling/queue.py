@@ -10,9 +10,9 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.diffusion import PRIORS, DiffusionSettings, Network, centre, denoise
+from conformergen.diffusion import PRIORS, DiffusionSettings, Network, denoise
 from conformergen.errors import InputError
-from conformergen.geometry.rotations import haar_rotations
+from conformergen.geometry.rotations import centre, haar_rotations
 from conformergen.records import Molecule
 from conformergen.sampling.samplers import SAMPLERS
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from conformergen.datasets.loader import PlannedBatch, TrainingBatch, TrainingSet
-from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, centre, denoise
+from conformergen.diffusion import LOSSES, PRIORS, DiffusionSettings, denoise
 from conformergen.errors import DivergedError, InputError
-from conformergen.geometry.rotations import haar_rotations
+from conformergen.geometry.rotations import centre, haar_rotations
 from conformergen.nn import RELAXATION_MODES, Backbone, make_backbone
 from conformergen.nn.relaxation import StepTerms, collect_sums
 from conformergen.records.batch import GraphBatch
