@@ -10,8 +10,9 @@ points of these. For each molecule of a shard so made, some of its minima relaxe
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
 it leads to. ``--candidates`` relaxes, of one isomer, what the shipped model would choose from: candidates of its own
 search, drawn by the energies that its ranker predicts. One shard a part; a part that is there is not made again.
-``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of the parts, or of shards so made and new
-parts: a tenth of the molecules, by their keys, for validation. Positions are to 2^-10 Å.
+``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of all shards below a folder: parts, outputs of
+``conformergen reference``, shards so made. A tenth of the molecules, by their keys, is for validation. Positions are
+to 2^-10 Å.
 """
 
 import argparse
@@ -114,10 +115,10 @@ def relaxed(known: ConformerSet, *, n: int, level: str = LEVEL, spread: float = 
 
 
 def pack(parts: Path, out: Path) -> None:
-    """One shard folder of all parts."""
+    """One shard folder of all shards below a folder."""
     entries = [
-        ShardEntry(conformers=e.conformers, split="val" if is_held_out(e.conformers.molecule) else "train")
-        for path in sorted(parts.glob("*.h5"))
+        ShardEntry(conformers=rounded(e.conformers), split="val" if is_held_out(e.conformers.molecule) else "train")
+        for path in sorted(parts.rglob("*.h5"))
         for e in read_shard(path)
     ]
     out.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,7 @@ def main() -> None:
         if isinstance(result, MoleculeError):
             print(f"{name}: {result.reason}: {result}", flush=True)
         else:
-            entries.append(ShardEntry(conformers=rounded(result), split="train"))
+            entries.append(ShardEntry(conformers=result, split="train"))
     write_shard(path, entries, attributes={"content": content})
 
 

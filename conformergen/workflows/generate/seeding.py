@@ -36,8 +36,10 @@ _MAX_MINIMA: Final = 1000
 _MIN_RANKED: Final = 4
 #: Candidates for a ranker and a network: torsions pulled back to where GFN2-xTB minima have them (half a kcal/mol where
 #: one is 45 degrees off), and a wide window, because MMFF94s misjudges conformers by several kcal/mol. What is within
-#: .2 Å is on its way to one GFN2-xTB minimum.
-CANDIDATES: Final = TorsionSettings(pool=1, window=40.0, hold=0.0005, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2))
+#: .2 Å is on its way to one GFN2-xTB minimum. Iterations to convergence: the ranker reads the energies.
+CANDIDATES: Final = TorsionSettings(
+    pool=1, window=40.0, hold=0.0005, max_steps=400, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2)
+)
 
 
 def n_candidates(molecule: Molecule, n: int, *, pool: int) -> int:
