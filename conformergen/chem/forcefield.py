@@ -10,9 +10,6 @@ from rdkit.Chem import rdForceFieldHelpers
 
 #: Degrees that a held torsion may move before it is pulled back.
 _SLACK: Final = 15.0
-#: Å; nonbonded pairs farther apart than this at the start act in the energies, not in the forces: a fifth of the CPU,
-#: and the same conformers to what they are used for (docs/experiments.md).
-_REACH: Final = 9.0
 #: RDKit's criterion of convergence, looser than its 1e-4: energies of held minima to .04 kcal/mol (95 of 100) for a
 #: seventh less CPU.
 _FORCE_TOLERANCE: Final = 1e-2
@@ -61,9 +58,7 @@ def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndar
     quartets = held.quartets.tolist()
     converged = []
     for conformer, degrees in zip(mol.GetConformers(), held.degrees.tolist(), strict=True):
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
-            mol, properties, confId=conformer.GetId(), nonBondedThresh=_REACH
-        )
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=conformer.GetId())
         field.Initialize()
         for atoms, angle in zip(quartets, degrees, strict=True):
             field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
