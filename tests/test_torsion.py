@@ -1,5 +1,7 @@
 """Random torsion search: turning bonds, minima, repeats, mirror images; seeds relaxed from references."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.errors import InputError
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
+from conformergen.workflows.generate.seeding import CANDIDATES
 
 CHIRAL = "C[C@H](O)[C@@H](N)CCOC(=O)/C=C/c1ccccc1"
 
@@ -185,3 +188,12 @@ def test_relaxed_seeds_without_parameters_are_assigned():
     references = embed(molecule, 2, seed=0)
     paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
     assert np.isfinite(paired.seeds).all()
+
+
+def test_candidates_are_converged():
+    """The ranker reads their energies; a flexible molecule takes most of the iterations."""
+    molecule = molecule_from_smiles("CCN(CC)CCOC(=O)C(CC(=O)NCCc1ccccc1)Cc1ccc(OC)cc1")
+    found = torsion_minima(molecule, 16, seed=0, settings=CANDIDATES)[1]
+    longer = torsion_minima(molecule, 16, seed=0, settings=replace(CANDIDATES, max_steps=4000))[1]
+    assert len(found) == len(longer)
+    assert np.abs(found - longer).max() < 0.3  # with 150 iterations, 17
