@@ -96,3 +96,14 @@ def test_shipped_training_sets_come_from_the_training_molecules():
         assert connectivity_key(conformers.molecule.smiles) in listed
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
         assert stereo_ok(conformers.positions, conformers.molecule.graph).all()
+
+
+def test_every_training_set_is_of_the_listed_molecules():
+    listed = {line.split()[1]: line.split()[0] for line in TRAINING.read_text().splitlines()}
+    folders = sorted({path.parent for path in TRAINING.parent.parent.rglob("*.h5")} - {BUNDLED})
+    assert len(folders) >= 6
+    for folder in folders:
+        found = {s.molecule.name: s.molecule.smiles for s in read_folder(folder)}
+        assert len(found) > 100
+        for name, smiles in list(found.items())[::7]:
+            assert connectivity_key(smiles) == connectivity_key(listed[name])
