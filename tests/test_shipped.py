@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from e3nn import o3
 from rdkit import Chem
@@ -12,13 +13,23 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 import conformergen
 from conformergen.checkpoint import load_model, resolve
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.datasets.shards import read_folder, read_shard
+from conformergen.datasets.shards import read_folder
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.workflows.preprocess import connectivity_key
 
-BUNDLED = Path(__file__).parent.parent / "data" / "reference-mini"
-TRAINING = Path(__file__).parent.parent / "data" / "reference-drugs" / "molecules.smi"
+DATA = Path(__file__).parent.parent / "data"
+BUNDLED = DATA / "reference-mini"
+TRAINING = DATA / "reference-drugs" / "molecules.smi"
+#: Folder, molecules that it has more than, and which share of them is looked at.
+TRAINING_SETS = (
+    ("reference-drugs/singles", 800, 1),
+    ("reference-drugs/ensembles", 100, 1),
+    ("reference-drugs/ranking", 2000, 10),
+    ("reference-drugs/relaxed", 1200, 1),
+    ("reference-drugs/candidates", 1200, 1),
+    ("reference-gfnff", 2000, 10),
+)
 
 
 def test_reference_set_is_whole_and_sound():
@@ -80,30 +91,27 @@ def test_default_model_gives_sane_geometry():
             assert 0.85 < lengths[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] < 1.7
 
 
-def test_shipped_training_sets_come_from_the_training_molecules():
-    listed = {connectivity_key(line.split()[0]) for line in TRAINING.read_text().splitlines()}
-    singles = list(read_folder(TRAINING.parent / "singles"))
-    assert len(singles) > 800
-    ensembles = list(read_folder(TRAINING.parent / "ensembles"))
-    assert len(ensembles) >= 68
-    assert all(e.energies is not None and e.energies.max() <= 6.0 and e.seeds is not None for e in ensembles)
-    ranked = [e.conformers for path in sorted((TRAINING.parent / "ranking").glob("*.h5")) for e in read_shard(path)]
-    assert len(ranked) > 2000
-    relaxed = [e.conformers for path in sorted((TRAINING.parent / "relaxed").glob("*.h5")) for e in read_shard(path)]
-    assert all(e.energies is not None and e.seeds is not None for e in relaxed)
-    assert len(relaxed) > 1200
-    for conformers in (*singles, *ensembles, *relaxed, *ranked[::10]):
-        assert connectivity_key(conformers.molecule.smiles) in listed
+@pytest.fixture(scope="module")
+def listed():
+    lines = [line.split() for line in TRAINING.read_text().splitlines()]
+    return {name: connectivity_key(smiles) for smiles, name in lines}
+
+
+@pytest.mark.parametrize(("folder", "least", "every"), TRAINING_SETS)
+def test_training_sets_come_from_the_listed_molecules(listed, folder, least, every):
+    sets = list(read_folder(DATA / folder))
+    assert len(sets) > least
+    if folder.endswith("ensembles"):
+        assert all(s.energies is not None and s.energies.max() <= 6.0 for s in sets)
+    if not folder.endswith("singles"):
+        assert all(s.energies is not None for s in sets)
+    if not folder.endswith("ranking"):
+        assert all(s.seeds is not None for s in sets)
+    for conformers in sets[::every]:
+        assert connectivity_key(conformers.molecule.smiles) == listed[conformers.molecule.name]
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
         assert stereo_ok(conformers.positions, conformers.molecule.graph).all()
 
 
-def test_every_training_set_is_of_the_listed_molecules():
-    listed = {line.split()[1]: line.split()[0] for line in TRAINING.read_text().splitlines()}
-    folders = sorted({path.parent for path in TRAINING.parent.parent.rglob("*.h5")} - {BUNDLED})
-    assert len(folders) >= 6
-    for folder in folders:
-        found = {s.molecule.name: s.molecule.smiles for s in read_folder(folder)}
-        assert len(found) > 100
-        for name, smiles in list(found.items())[::7]:
-            assert connectivity_key(smiles) == connectivity_key(listed[name])
+def test_no_training_set_is_left_unchecked():
+    assert {path.parent for path in DATA.rglob("*.h5")} - {BUNDLED} == {DATA / folder for folder, *_ in TRAINING_SETS}
