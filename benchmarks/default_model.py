@@ -20,9 +20,9 @@ DRUGS = ROOT / "data" / "reference-drugs"
 MINI = ROOT / "data" / "reference-mini"
 
 
-def stage(out: Path, done: Path, *arguments: object) -> Path:
-    """Run a command that writes ``out``, unless ``done`` is there."""
-    if not done.exists():
+def stage(out: Path, *arguments: object, done: bool = False) -> Path:
+    """Run a command that writes ``out``, unless that is ``done``."""
+    if not done:
         command = [sys.executable, "-m", "conformergen", *map(str, arguments), "-o", str(out)]
         print(" ".join(command[2:]), flush=True)
         subprocess.run(command, check=True)
@@ -31,7 +31,8 @@ def stage(out: Path, done: Path, *arguments: object) -> Path:
 
 def shards(out: Path, source: Path, *options: object) -> Path:
     """Pairs of references and the MMFF94s minima they fall into."""
-    return stage(out, out / "manifest.json", "preprocess", source, "--pairing", "relaxed", *options)
+    done = (out / "manifest.json").exists()
+    return stage(out, "preprocess", source, "--pairing", "relaxed", *options, done=done)
 
 
 def main() -> None:
@@ -70,23 +71,24 @@ def main() -> None:
 
     def train(run: Path, n: int, folders: list[Path], *start: object) -> None:
         last = max(2, int(n * options.share))
+        done = (run / f"ckpt-{last:08d}").exists()
         sets = ["training.learning_rate=0.003", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
         stage(
-            run, run / f"ckpt-{last:08d}", "train", *data(folders), "--preset", "small", "--relaxation", "none",
-            "--steps", last, "--resume", *start, *(x for s in sets for x in ("--set", s)),
+            run, "train", *data(folders), "--preset", "small", "--relaxation", "none",
+            "--steps", last, "--resume", *start, *(x for s in sets for x in ("--set", s)), done=done,
         )  # fmt: skip
 
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
     stage(
-        points, points, "train-ranker", *data([DRUGS / "ranking"]), "--init", second, *steps(4000),
+        points, "train-ranker", "--resume", *data([DRUGS / "ranking"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
     stage(
-        ranker, ranker, "train-ranker", *data([relaxed, ensembles, mini, candidates]), "--init", points,
+        ranker, "train-ranker", "--resume", *data([relaxed, ensembles, mini, candidates]), "--init", points,
         "--samples-of", second, *steps(800), "--learning-rate", 5e-4,
     )  # fmt: skip
-    stage(model, model, "export", second, "--exact", "--name", "default", "--ranker", ranker)
+    stage(model, "export", second, "--exact", "--name", "default", "--ranker", ranker, done=model.exists())
     print(model)
 
 

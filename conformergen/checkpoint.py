@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from conformergen.nn import Backbone, NetworkSettings, make_backbone
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.storage import fault_point, replace_folder, sync_folder, temporary_name
 from conformergen.training.loop import Trainer
+from conformergen.training.ranking import RankerTrainer
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -219,10 +220,6 @@ def model_files(network: Backbone, config: RunConfig, **extra: Any) -> dict[str,
 
 def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: Any) -> None:
     """Commit the full training state: averaged weights as the model, the rest beside it."""
-    state: dict[str, torch.Tensor] = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
-    state["n_averaged"] = trainer.average.n_averaged
-    for index, values in trainer.optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
     progress = {
         "step": trainer.step,
         "epoch": trainer.epoch,
@@ -232,8 +229,36 @@ def save_training(folder: Path, trainer: Trainer, config: RunConfig, **extra: An
         "caution": trainer.caution,
     }
     files = model_files(trainer.averaged, config, **extra, progress=progress)
-    files[STATE] = save({k: v.detach().cpu().clone().contiguous() for k, v in state.items()})
+    files[STATE] = _state_bytes(trainer)
     write_checkpoint(folder, files)
+
+
+def _state_bytes(trainer: Trainer | RankerTrainer) -> bytes:
+    """What a run goes on from, beside the averaged weights."""
+    state: dict[str, torch.Tensor] = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
+    state["n_averaged"] = trainer.average.n_averaged
+    for index, values in trainer.optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
+    return save({k: v.detach().cpu().clone().contiguous() for k, v in state.items()})
+
+
+def _restore(folder: Path, trainer: Trainer | RankerTrainer, *, weights: str) -> None:
+    """Put the state of ``_state_bytes`` and the averaged weights back."""
+    try:
+        state = load((folder / STATE).read_bytes())
+        averaged = load((folder / weights).read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{folder}: unreadable training state ({error})") from error
+    trainer.network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
+    trainer.average.module.load_state_dict(averaged)
+    trainer.average.n_averaged.copy_(state["n_averaged"])
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in state.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
+    stored = trainer.optimizer.state_dict()
+    trainer.optimizer.load_state_dict({"state": moments, "param_groups": stored["param_groups"]})
 
 
 def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str, Any]:
@@ -246,26 +271,41 @@ def load_training(folder: Path, trainer: Trainer, config: RunConfig) -> dict[str
     settings = _settings(folder)
     if settings["config"] != asdict(config):
         raise DataError(f"{folder} was made with other settings; resume with the same preset, file and flags")
-    try:
-        state = load((folder / STATE).read_bytes())
-        weights = load((folder / WEIGHTS).read_bytes())
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{folder}: unreadable training state ({error})") from error
-    trainer.network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
-    trainer.averaged.load_state_dict(weights)
-    trainer.average.n_averaged.copy_(state["n_averaged"])
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in state.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-    stored = trainer.optimizer.state_dict()
-    trainer.optimizer.load_state_dict({"state": moments, "param_groups": stored["param_groups"]})
+    _restore(folder, trainer, weights=WEIGHTS)
     progress = settings["progress"]
     trainer.step, trainer.epoch, trainer.cursor = progress["step"], progress["epoch"], progress["cursor"]
     trainer.n_skipped = progress["skipped"]
     trainer.skipped, trainer.caution = progress.get("skipped_lately", []), progress.get("caution", 1.0)
     return settings
+
+
+def save_ranking(folder: Path, trainer: RankerTrainer, files: dict[str, bytes], **record: Any) -> None:
+    """Commit the averaged ranker, what is known of it and other files; before the last step, its training state too."""
+    weights, about = ranker_files(trainer.averaged, **record)
+    settings = {"schema": SCHEMA, "program": f"conformergen {__version__}", "step": trainer.step, "ranker": about}
+    files = files | weights | {SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()}
+    if trainer.step < trainer.settings.steps:
+        files[STATE] = _state_bytes(trainer)
+    write_checkpoint(folder, files)
+
+
+def ranking_record(folder: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What a ``train-ranker`` run says about itself, and whether it is finished.
+
+    Raises:
+        DataError: When it is damaged, or not of this ``identity``: entries of the record.
+    """
+    digests = _verify(folder, RANKER)
+    about: dict[str, Any] = _settings(folder)["ranker"]
+    if any(about.get(key) != value for key, value in identity.items()):
+        raise DataError(f"{folder} was made with other settings or data; resume with the same flags")
+    return about, STATE not in digests
+
+
+def load_ranking(folder: Path, trainer: RankerTrainer) -> None:
+    """Continue from a folder that ``ranking_record`` has checked."""
+    _restore(folder, trainer, weights=RANKER)
+    trainer.step = _settings(folder)["step"]
 
 
 def exact_state(network: Backbone, settings: NetworkSettings) -> Backbone:

@@ -1,5 +1,7 @@
 """The ranker: symmetry, learning from differences, and its place in a model and in generation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
-from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
+from conformergen.training.ranking import RankerTrainer, RankingData, RankingSettings, train_ranker
 from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, generate_stream
 from conformergen.workflows.generate.sampler import ModelSampler
@@ -66,8 +68,9 @@ def test_energy_is_invariant_and_knows_handedness():
 def test_ranker_learns_differences(sets):
     torch.manual_seed(0)
     data, seen = RankingData(sets), []
-    settings = RankingSettings(steps=60, learning_rate=5e-3, warmup=5, ema=0.8)
-    network = train_ranker(EnergyNetwork(TINY), data, settings, log=lambda *line: seen.append(line[:2]), every=20)
+    settings = RankingSettings(steps=60, learning_rate=5e-3, warmup=5, ema=0.8, report_every=20)
+    trainer = RankerTrainer(EnergyNetwork(TINY), data, settings)
+    network = train_ranker(trainer, report=lambda loss: seen.append((trainer.step, loss)))
     assert [step for step, _ in seen] == [20, 40, 60]
     assert seen[-1][1] < 0.6 * seen[0][1]
     guess = predict_energies(network, sets[1])
@@ -86,18 +89,48 @@ def test_a_constant_of_the_molecule_changes_nothing(sets):
     torch.testing.assert_close(after, before)
 
 
-def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, tiny_run, tmp_path):
-    shard = tmp_path / "data" / "part.h5"
-    shard.parent.mkdir()
-    write_shard(shard, [ShardEntry(conformers=s.conformers, split="train") for s in sets])
+@pytest.fixture
+def shard(sets, tmp_path):
+    path = tmp_path / "data" / "part.h5"
+    path.parent.mkdir()
+    write_shard(path, [ShardEntry(conformers=s.conformers, split="train") for s in sets])
+    return path
+
+
+def test_stopped_ranker_training_ends_in_the_same_bytes(shard, tiny_run, tmp_path):
+    settings = RankingSettings(steps=7, warmup=1, report_every=2)
+
+    def run(name, stop=None, settings=settings, **options):
+        def report(step, loss, quality):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        return fit([shard], tmp_path / name, settings, init=str(tiny_run), device="cpu", report=report, **options)
+
+    run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("part", stop=6, resume=True)
+    unfinished = load_ranker(tmp_path / "part")
+    run("part", resume=True)
+    files = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "part").iterdir()} == files
+    assert [line.split(",")[0] for line in files["metrics.csv"].decode().split()] == ["step", "2", "4", "6", "7"]
+    finished = load_ranker(tmp_path / "part")
+    assert any(not torch.equal(a, b) for a, b in zip(unfinished.parameters(), finished.parameters(), strict=True))
+    run("part", stop=7, resume=True)  # nothing is left to do, so nothing is reported
+    with pytest.raises(DataError, match="other settings"):
+        run("part", settings=replace(settings, steps=9), resume=True)
+    with pytest.raises(InputError, match="exists"):
+        run("part")
+
+
+def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, tiny_run, tmp_path):
     assert len(load_ranked([shard.parent])) == len(load_ranked([shard])) == len(sets)
     run = tmp_path / "ranker"
     fit([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
     fit([shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run))
     both = [(folder / RANKER).read_bytes() for folder in (run, tmp_path / "moved")]
     assert both[0] != both[1]
-    with pytest.raises(InputError, match="exists"):
-        fit([shard], run, RankingSettings(steps=4), device="cpu")
     export(str(tiny_run), tmp_path / "model", exact=False, ranker=run)
     model = load_model(tmp_path / "model")
     assert model.ranker is not None

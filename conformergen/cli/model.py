@@ -103,6 +103,7 @@ def train_ranker(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of batches and weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest report.")] = False,
 ) -> None:
     """Train the network that orders conformers by predicted GFN2-xTB energy."""
     from dataclasses import asdict
@@ -118,7 +119,7 @@ def train_ranker(
         say(f"step {step} loss {loss:.4f}{held_out}")
 
     settings = RankingSettings(steps=steps, learning_rate=learning_rate, seed=seed)
-    quality = fit(data, out, settings, init=init, samples_of=samples_of, device=device, report=report)
+    quality = fit(data, out, settings, init=init, samples_of=samples_of, device=device, resume=resume, report=report)
     say_json({"steps": steps, **(asdict(quality) if quality else {})})
 
 

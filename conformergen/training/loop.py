@@ -168,11 +168,7 @@ class Trainer:
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 0; halved after a collapse."""
         s = self.settings
-        rate = s.learning_rate * self.caution
-        if self.step < s.warmup:
-            return rate * (self.step + 1) / s.warmup
-        progress = (self.step - s.warmup) / max(1, s.steps - s.warmup)
-        return 0.5 * rate * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return s.learning_rate * self.caution * cosine_rate(self.step, warmup=s.warmup, steps=s.steps)
 
     @property
     def averaged(self) -> Backbone:
@@ -292,6 +288,13 @@ class Trainer:
     def max_beta(self) -> float:
         """Largest absolute level over all blocks."""
         return max((b.max_level for b in self.branches), default=0.0)
+
+
+def cosine_rate(step: int, *, warmup: int, steps: int) -> float:
+    """Share of the peak learning rate: a linear warm-up, then a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

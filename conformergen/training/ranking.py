@@ -1,6 +1,5 @@
 """Fitting the ranker: differences of energy between conformers of one molecule."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +13,7 @@ from conformergen.datasets.collate import GraphTables, collate_graphs, pad_posit
 from conformergen.datasets.ranked import RankedSet
 from conformergen.errors import InputError
 from conformergen.nn.energy import EnergyNetwork
-from conformergen.training.loop import ema
+from conformergen.training.loop import cosine_rate, ema
 
 #: Energies this far above the lowest, kcal/mol, count no more: what ranks there is never emitted.
 _CEILING: Final = 15.0
@@ -34,6 +33,7 @@ class RankingSettings:
         molecules: Molecules in one step.
         conformers: Conformers of each molecule in one step, at most.
         ema: Decay of the averaged weights.
+        report_every: Steps between reports.
         seed: Of weights and batches.
     """
 
@@ -44,10 +44,11 @@ class RankingSettings:
     molecules: int = 4
     conformers: int = 10
     ema: float = 0.998
+    report_every: int = 250
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.molecules, self.learning_rate) <= 0 or self.conformers < 2:
+        if min(self.steps, self.molecules, self.learning_rate, self.report_every) <= 0 or self.conformers < 2:
             raise InputError("ranking: steps, molecules and learning_rate above 0, at least 2 conformers are required")
 
 
@@ -87,49 +88,66 @@ def _clipped(energies: np.ndarray | None) -> np.ndarray:
     return np.minimum(energies - energies.min(), _CEILING)
 
 
-def train_ranker(
-    network: EnergyNetwork,
-    data: RankingData,
-    settings: RankingSettings,
-    *,
-    device: torch.device | str = "cpu",
-    log: Callable[[int, float, EnergyNetwork], None] = lambda step, loss, network: None,
-    every: int = 250,
-) -> EnergyNetwork:
-    """Fit; returns the network with averaged weights. ``log`` gets the mean loss and that network."""
-    device = torch.device(device)
-    network = network.to(device).train()
-    average = AveragedModel(network, avg_fn=ema(settings.ema))
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
-    rng = np.random.default_rng(settings.seed)
-    order: list[int] = []
-    total = 0.0
-    for step in range(settings.steps):
-        while len(order) < settings.molecules:
-            order.extend(rng.permutation(len(data.sets)).tolist())
-        picked, order = order[: settings.molecules], order[settings.molecules :]
-        chosen = [(i, rng.permutation(len(data.sets[i].conformers))[: settings.conformers]) for i in picked]
-        rate = min(1.0, (step + 1) / max(1, min(settings.warmup, settings.steps // 5)))
-        rate *= 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * settings.learning_rate
-        optimizer.zero_grad(set_to_none=False)
-        loss = data.loss(network, chosen, device)
+class RankerTrainer:
+    """Ranker, averaged ranker, optimiser and step. Batches are drawn from (seed, epoch) and (seed, step)."""
+
+    def __init__(
+        self,
+        network: EnergyNetwork,
+        data: RankingData,
+        settings: RankingSettings,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).train()
+        self.data, self.settings = data, settings
+        self.average = AveragedModel(self.network, avg_fn=ema(settings.ema))
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+        self.step = 0
+
+    def _chosen(self) -> list[tuple[int, np.ndarray]]:
+        """Molecules of this step, in an order of their own in each epoch, and some conformers of each."""
+        s, sets = self.settings, self.data.sets
+        rng = np.random.default_rng((s.seed, 1, self.step))
+        places = range(self.step * s.molecules, (self.step + 1) * s.molecules)
+        orders = {
+            e: np.random.default_rng((s.seed, 0, e)).permutation(len(sets)) for e in {p // len(sets) for p in places}
+        }
+        picked = [int(orders[p // len(sets)][p % len(sets)]) for p in places]
+        return [(i, rng.permutation(len(sets[i].conformers))[: s.conformers]) for i in picked]
+
+    def train_step(self) -> float:
+        """One optimiser step; its loss."""
+        s = self.settings
+        rate = cosine_rate(self.step, warmup=min(s.warmup, s.steps // 5), steps=s.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * s.learning_rate
+        self.optimizer.zero_grad(set_to_none=False)
+        loss = self.data.loss(self.network, self._chosen(), self.device)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(network)
-        total += float(loss.detach())
-        if (step + 1) % every == 0 or step + 1 == settings.steps:
-            log(step + 1, total / ((step % every) + 1), averaged(network, average))
-            total = 0.0
-    return averaged(network, average)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return float(loss.detach())
+
+    @property
+    def averaged(self) -> EnergyNetwork:
+        """Ranker with the averaged weights, for inference."""
+        result = EnergyNetwork(self.network.settings)
+        result.load_state_dict(self.average.module.state_dict())
+        return result.eval()
 
 
-def averaged(network: EnergyNetwork, average: AveragedModel) -> EnergyNetwork:
-    """A network with the averaged weights."""
-    result = EnergyNetwork(network.settings)
-    result.load_state_dict(average.module.state_dict())
-    return result.eval()
+def train_ranker(trainer: RankerTrainer, *, report: Callable[[float], None] = lambda loss: None) -> EnergyNetwork:
+    """Train to the last step; returns the averaged ranker. ``report`` gets the mean loss since its last call."""
+    settings, losses = trainer.settings, []
+    while trainer.step < settings.steps:
+        losses.append(trainer.train_step())
+        if trainer.step % settings.report_every == 0 or trainer.step == settings.steps:
+            report(float(np.mean(losses)))
+            losses.clear()
+    return trainer.averaged

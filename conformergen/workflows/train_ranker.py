@@ -1,7 +1,7 @@
 """The ``train-ranker`` command: conformers with energies in, a ranker out."""
 
 import csv
-import json
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,17 +10,15 @@ from typing import Final
 import numpy as np
 import torch
 
-from conformergen import __version__
 from conformergen.checkpoint import (
     RANKER,
-    SCHEMA,
-    SETTINGS,
     WEIGHTS,
     Model,
     load_model,
     load_ranker,
-    ranker_files,
-    write_checkpoint,
+    load_ranking,
+    ranking_record,
+    save_ranking,
 )
 from conformergen.chem import mmff_energies, mol_with_conformers
 from conformergen.datasets.ranked import RankedSet
@@ -31,8 +29,9 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet, Molecule
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
 from conformergen.sampling.ranking import predict_energies
-from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
+from conformergen.training.ranking import RankerTrainer, RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
+from conformergen.workflows.training_report import METRICS
 
 #: Of this many molecules, one is held out.
 _FOLD: Final = 10
@@ -133,59 +132,70 @@ def fit(
     init: str | None = None,
     samples_of: str | None = None,
     device: str = "auto",
+    resume: bool = False,
     report: Callable[[int, float, RankingQuality | None], None] = lambda step, loss, quality: None,
 ) -> RankingQuality | None:
     """Train and write a ranker; a tenth of the molecules is held out and scored.
 
     Args:
         data: Shards whose energies are GFN2-xTB energies of MMFF94s minima.
-        out: Folder of the ranker.
+        out: Folder of the ranker; a usable one, with the state to go on from, after each report.
         settings: How it is fitted.
         init: Ranker to go on from, or model whose layers are the start; it also gives the size.
         samples_of: Model that moves the conformers first: what is ranked in ``generate`` are its samples.
         device: ``auto``, ``cpu`` or ``cuda``.
+        resume: Go on with the run in ``out``, if there is one; a finished one is left as it is.
         report: Receives step, mean training loss and quality on held-out molecules.
 
     Raises:
-        InputError: When ``out`` exists, or without usable data.
+        InputError: When ``out`` exists and is not to be resumed, or without usable data.
+        DataError: When what is to be resumed is damaged or of other settings.
     """
-    if out.exists():
-        raise InputError(f"{out} exists already")
+    started = out.exists()
+    if started and not resume:
+        raise InputError(f"{out} exists already; --resume goes on with it")
     limit_threads()
     target = resolve_device(device)
+    identity = {
+        "training": asdict(settings),
+        "init": Path(init).name if init else "",  # a model that is given away names no folder of its maker
+        "samples_of": Path(samples_of).name if samples_of else "",
+        "data": [file_digest(f) for f in _files(data)],
+    }
+    lines: list[dict[str, object]] = []
+    if started:
+        record, finished = ranking_record(out, identity)
+        if finished:
+            return RankingQuality(**record["quality"]) if record["quality"] else None
+        with (out / METRICS).open(newline="") as file:
+            lines += csv.DictReader(file)
     ranked = load_ranked(data)
     if samples_of is not None:
         model = load_model(samples_of, device=target)
         ranked = [sampled(s, model, device=target) for s in ranked]
     training, held_out = split_ranked(ranked)
     torch.manual_seed(settings.seed)
-    ranker = initial_ranker(init)
-    lines: list[tuple[object, ...]] = []
+    trainer = RankerTrainer(initial_ranker(init), RankingData(training), settings, device=target)
+    if started:
+        load_ranking(out, trainer)
     quality: RankingQuality | None = None
 
-    def log(step: int, loss: float, averaged: EnergyNetwork) -> None:
-        nonlocal quality  # the last line is of the network that is written
-        quality = ranking_quality(averaged.to(target), held_out) if held_out else None
-        lines.append((step, loss, *(asdict(quality).values() if quality else ())))
-        report(step, loss, quality)
+    def keep(loss: float) -> None:
+        nonlocal quality  # the last one is of the ranker that is written
+        quality = ranking_quality(trainer.averaged.to(target), held_out) if held_out else None
+        scores = asdict(quality) if quality else {}
+        lines.append({"step": trainer.step, "loss": loss, **scores})
+        log = io.StringIO(newline="")
+        writer = csv.DictWriter(log, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+        counts = {"molecules": len(training), "held_out": len(held_out)}
+        counts["conformers"] = sum(len(s.conformers) for s in training)
+        files = {METRICS: log.getvalue().encode()}
+        save_ranking(out, trainer, files, **identity, **counts, quality=scores or None)
+        report(trainer.step, loss, quality)
 
-    result = train_ranker(ranker, RankingData(training), settings, device=target, log=log)
-    files, record = ranker_files(
-        result,
-        training=asdict(settings),
-        init=Path(init).name if init else "",  # a model that is given away names no folder of its maker
-        samples_of=Path(samples_of).name if samples_of else "",
-        molecules=len(training),
-        conformers=sum(len(s.conformers) for s in training),
-        held_out=len(held_out),
-        quality=None if quality is None else asdict(quality),
-        data=[file_digest(f) for f in _files(data)],
-    )
-    text = json.dumps({"schema": SCHEMA, "program": f"conformergen {__version__}", "ranker": record}, indent=1)
-    files[SETTINGS] = (text + "\n").encode()
-    write_checkpoint(out, files)
-    with (out / "metrics.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("step", "loss", "rho", "rho_mmff94s", "error_kcal", "error_mmff94s_kcal"), *lines])
+    train_ranker(trainer, report=keep)
     return quality
 
 
