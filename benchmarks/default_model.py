@@ -81,7 +81,7 @@ def main() -> None:
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
     stage(
-        points, "train-ranker", "--resume", *data([DRUGS / "ranking"]), "--init", second, *steps(4000),
+        points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
     stage(

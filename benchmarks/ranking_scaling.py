@@ -1,6 +1,6 @@
 """Quality of the ranker against the number of training molecules: same held-out molecules, same steps.
 
-    python benchmarks/ranking_scaling.py data/reference-drugs/ranking -o runs/ranking-scaling [--sizes 160,320,640]
+    python benchmarks/ranking_scaling.py data/single-points -o runs/ranking-scaling [--sizes 160,320,640]
 
 A tenth of the molecules is held out; of the others the first N are trained on. Writes one ranker a size and prints rank
 correlation and error on the held-out molecules, and a power law through the errors. A size that is there is not

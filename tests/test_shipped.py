@@ -25,7 +25,7 @@ TRAINING = DATA / "reference-drugs" / "molecules.smi"
 TRAINING_SETS = (
     ("reference-drugs/singles", 800, 1),
     ("reference-drugs/ensembles", 100, 1),
-    ("reference-drugs/ranking", 2000, 10),
+    ("single-points", 2000, 10),
     ("reference-drugs/relaxed", 1200, 1),
     ("reference-drugs/candidates", 1200, 1),
     ("reference-gfnff", 2000, 10),
@@ -105,7 +105,7 @@ def test_training_sets_come_from_the_listed_molecules(listed, folder, least, eve
         assert all(s.energies is not None and s.energies.max() <= 6.0 for s in sets)
     if not folder.endswith("singles"):
         assert all(s.energies is not None for s in sets)
-    if not folder.endswith("ranking"):
+    if not folder == "single-points":
         assert all(s.seeds is not None for s in sets)
     for conformers in sets[::every]:
         assert connectivity_key(conformers.molecule.smiles) == listed[conformers.molecule.name]
