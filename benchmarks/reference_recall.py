@@ -1,6 +1,7 @@
 """Our ensembles against genuine GEOM-Drugs ones (CREST, GFN2-xTB): how many of their conformers do we find?
 
-    python benchmarks/reference_recall.py EXCERPT.sdf.gz -o runs/recall [--select 'geomdrugs_t*'] [--limit 20] [--lean]
+    python benchmarks/reference_recall.py EXCERPT.sdf.gz -o runs/recall [--select 'geomdrugs_t*'] [--limit 20]
+        [--lean | --thorough]
 
 EXCERPT is a multi-conformer SDF with SMILES and E_REL_KCAL (GFN2-xTB, relative to the molecule's lowest). Recall is
 the share of its conformers within 3 or 6 kcal/mol that one of ours matches within 0.25 Å of heavy-atom RMSD. Of a
@@ -82,9 +83,11 @@ def compare(raw: RawEnsemble, result: ReferenceResult, stages: list[Stage]) -> d
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--lean", action="store_true")
+    depth = parser.add_mutually_exclusive_group()
+    for name in ("lean", "thorough"):
+        depth.add_argument(f"--{name}", dest="make", action="store_const", const=getattr(ReferenceSettings, name))
     options = parser.parse_args()
-    settings = ReferenceSettings.lean(engine="xtb") if options.lean else ReferenceSettings(engine="xtb")
+    settings = (options.make or ReferenceSettings)(engine="xtb")
     found = rows(options, lambda raw: compare(raw, *search(raw, settings)), recall_3=0.0, recall_6=0.0)
     (options.out / "recall.json").write_text(json.dumps({"settings": asdict(settings), "rows": found}, indent=1) + "\n")
     lines = []

@@ -136,14 +136,17 @@ def test_impossible_settings_are_refused(tmp_path, monkeypatch):
         make_reference([], tmp_path, _small(level="gfn-ff", engine="tblite"))
 
 
-def test_search_for_force_field_training_is_smaller():
-    cheap, lean, full = (
+def test_depths_of_the_search_are_in_order():
+    cheap, lean, full, deep = (
         ReferenceSettings.lean(level="gfn-ff"),
         ReferenceSettings.lean(),
         ReferenceSettings(level="gfn-ff"),
+        ReferenceSettings.thorough(),
     )
     assert cheap.max_starts < lean.max_starts < full.max_starts
     assert (cheap.max_final, lean.max_final) == (50, 30)
+    assert deep.max_final > full.max_final
+    assert deep.max_crude > full.max_crude
     assert (cheap.level, lean.level) == ("gfn-ff", "gfn2-xtb")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from conformergen.cli.app import Jobs, MaxFailures, Seed, Shard, app, exit_by, progress, say, say_json, shard_of
+from conformergen.errors import InputError
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check the input, print counts, do nothing.")]
 
@@ -87,6 +88,9 @@ def reference(
     lean: Annotated[
         bool, typer.Option("--lean", help="A part of the search, the lowest conformers: training sets.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Caps for flexible molecules: where 'truncated' names a stage.")
+    ] = False,
     split: Annotated[str, typer.Option(help="random, scaffold, train, or a split file.")] = "train",
     shard: Shard = None,
     resume: Annotated[
@@ -106,7 +110,9 @@ def reference(
 
     index, total = shard_of(shard)
     records = [r for r in read_inputs(source) if r.index % total == index]
-    make = ReferenceSettings.lean if lean else ReferenceSettings
+    if lean and thorough:
+        raise InputError("--lean and --thorough exclude each other")
+    make = ReferenceSettings.lean if lean else ReferenceSettings.thorough if thorough else ReferenceSettings
     settings = make(level=level, ewin=ewin, engine=engine)
     if dry_run:
         say_json({"requested": len(records)})

@@ -118,6 +118,12 @@ class ReferenceSettings:
             kept = {"max_final": 50}
         return cls(**{"level": level, "md_ps": 4.0, "crossings": 0, **size, **kept, **changes})
 
+    @classmethod
+    def thorough(cls, **changes: Any) -> "ReferenceSettings":
+        """For flexible molecules, which the caps cut: four times as many structures, more rounds of crossing."""
+        kept: dict[str, Any] = {"max_crude": 600, "max_final": 400, "crossings": 6, "children": (3, 30, 400)}
+        return cls(**{**kept, **changes})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceResult:
