@@ -3,16 +3,18 @@
     python benchmarks/ranking_data.py data/reference-drugs/molecules.smi -o runs/ranking [--part 1/30] [--jobs 1]
     python benchmarks/ranking_data.py runs/ranking/part-001-of-030.h5 -o runs/relaxed --part 1/30
     python benchmarks/ranking_data.py data/reference-drugs/molecules.smi -o runs/candidates --candidates --part 1/60
+    python benchmarks/ranking_data.py data/reference-drugs/candidates -o runs/finished --finish -n 5 --part 1/60
     python benchmarks/ranking_data.py runs/relaxed -o data/reference-drugs/relaxed --pack
 
 For each molecule of a list, different MMFF94s minima of the torsion search within 16 kcal/mol, and the GFN2-xTB single
 points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
 a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
 it leads to. ``--candidates`` relaxes, of one isomer, what the shipped model would choose from: candidates of its own
-search, drawn by the energies that its ranker predicts. One shard a part; a part that is there is not made again.
-``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of all shards below a folder: parts, outputs of
-``conformergen reference``, shards so made. A tenth of the molecules, by their keys, is for validation. Positions are
-to 2^-10 Å.
+search, drawn by the energies that its ranker predicts. ``--finish`` takes the first minima of each molecule of a folder
+of shards on to level normal: looser levels end half-way (docs/experiments.md, section 8). One shard a part; a part that
+is there is not made again. ``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of all shards below a
+folder: parts, outputs of ``conformergen reference``, shards so made. A tenth of the molecules, by their keys, is for
+validation. Positions are to 2^-10 Å.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
-from conformergen.records import ConformerSet
+from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement.engines import XtbProgram
 from conformergen.sampling.ranking import predict_energies
 from conformergen.storage import json_digest
@@ -48,7 +50,7 @@ WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
 #: by their predicted energies.
 LEVEL, SPREAD = "sloppy", 5.0
-CANDIDATE_LEVEL, CANDIDATE_SPREAD = "loose", 3.0
+CANDIDATE_LEVEL, CANDIDATE_SPREAD = "normal", 3.0
 #: Molecules in a packed shard.
 PACKED = 500
 
@@ -93,20 +95,34 @@ def relaxed(known: ConformerSet, *, n: int, level: str = LEVEL, spread: float = 
     assert known.energies is not None
     rng = np.random.default_rng(zlib.crc32(known.molecule.smiles.encode()))
     order = np.argsort(known.energies / spread - rng.gumbel(size=len(known)))[:n]
-    engine = XtbProgram(known.molecule)
-    graph = known.molecule.graph
+    starts = known.positions[order].astype(np.float64)
+    return minima_of(known.molecule, starts, starts, level=level)
+
+
+def finished(known: ConformerSet, *, n: int) -> ConformerSet:
+    """The first ``n`` minima of a molecule, optimised on to level normal, with the seeds they have."""
+    assert known.seeds is not None
+    return minima_of(
+        known.molecule, known.seeds[:n].astype(np.float64), known.positions[:n].astype(np.float64), level="normal"
+    )
+
+
+def minima_of(molecule: Molecule, seeds_of: np.ndarray, starts: np.ndarray, *, level: str) -> ConformerSet:
+    """GFN2-xTB minima from ``starts`` (Å), and the seed of each in its frame."""
+    engine = XtbProgram(molecule)
+    graph = molecule.graph
     minima, seeds, energies = [], [], []
-    for start in known.positions[order].astype(np.float64):
+    for seed, start in zip(seeds_of, starts, strict=True):
         found = engine.optimise(start, level)
         if found is not None and bonds_kept(found[0][None], graph)[0] and stereo_ok(found[0][None], graph)[0]:
             minima.append(found[0] - found[0].mean(0))
-            seeds.append((start - start.mean(0)) @ kabsch_rotation(minima[-1], start - start.mean(0)))
+            seeds.append((seed - seed.mean(0)) @ kabsch_rotation(minima[-1], seed - seed.mean(0)))
             energies.append(found[1])
     if len(energies) < 2:
         raise MoleculeError("reacted", "fewer than two conformers keep their bonds")
     values = np.array(energies)
     return ConformerSet(
-        molecule=known.molecule,
+        molecule=molecule,
         positions=np.array(minima, dtype=np.float32),
         seeds=np.array(seeds, dtype=np.float32),
         energies=values - values.min(),
@@ -146,6 +162,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1")
     parser.add_argument("-n", type=int, help="conformers of each molecule: 20, or 8 relaxed ones")
     parser.add_argument("--candidates", action="store_true", help="relax candidates of the shipped model")
+    parser.add_argument("--finish", action="store_true", help="MOLECULES is a folder of shards of pairs")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--pack", action="store_true", help="MOLECULES is a folder of parts")
     options = parser.parse_args()
@@ -157,7 +174,13 @@ def main() -> None:
     path = options.out / f"part-{index:03d}-of-{total:03d}.h5"
     if path.exists():
         return
-    if options.molecules.suffix == ".h5":
+    if options.finish:
+        every = [e.conformers for shard in sorted(options.molecules.glob("*.h5")) for e in read_shard(shard)]
+        work = every[index - 1 :: total]
+        names = [s.molecule.name for s in work]
+        results = map_molecules(partial(finished, n=options.n or 8), work, jobs=options.jobs, timeout=1200)
+        content = "seeds and the GFN2-xTB minima they lead to (level normal)"
+    elif options.molecules.suffix == ".h5":
         work = [entry.conformers for entry in read_shard(options.molecules)]
         names = [s.molecule.name for s in work]
         results = map_molecules(partial(relaxed, n=options.n or 8), work, jobs=options.jobs, timeout=1200)

@@ -10,6 +10,7 @@ from conformergen.chem import (
     TorsionSettings,
     embed,
     get_torsions,
+    heavy_atoms,
     minimise_mmff,
     mol_with_conformers,
     molecule_from_smiles,
@@ -143,7 +144,11 @@ def test_settings_are_checked():
     for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": -1.0}):
         with pytest.raises(InputError):
             TorsionSettings(**wrong)
-    for wrong in ({"pairing": "random"}, {"pairing": "relaxed", "mmff94s": False}):
+    for wrong in (
+        {"pairing": "random"},
+        {"pairing": "relaxed", "mmff94s": False},
+        {"pairing": "turned", "mmff94s": False},
+    ):
         with pytest.raises(InputError, match="pairing"):
             SeedSettings(**wrong)
 
@@ -155,6 +160,29 @@ def test_relaxed_seeds_are_the_minima_of_their_references():
     paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
     assert np.all(_energies(molecule, paired.seeds) < _energies(molecule, references) - 0.3)
     assert np.sqrt(((paired.seeds - references) ** 2).sum(-1).mean(-1)).max() < 0.5
+
+
+def test_turned_seeds_are_near_their_references_and_new_for_each_seed():
+    molecule = molecule_from_smiles("C[C@H](O)CC(=O)NCCO")
+    references = embed(molecule, 6, seed=0)
+    mol = mol_with_conformers(molecule, references)
+    minimise_mmff(mol, max_steps=500)
+    references = np.array([c.GetPositions() for c in mol.GetConformers()], dtype=np.float32)
+    conformers = ConformerSet(molecule=molecule, positions=references)
+    turned, again, other = (
+        with_seeds(conformers, SeedSettings(pairing="turned"), seed=seed).seeds for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(turned, again)
+    assert np.abs(turned - other).max() > 0.1
+    heavy = heavy_atoms(to_mol(molecule))
+    off = np.sqrt(((turned - references)[:, heavy] ** 2).sum(-1).mean(-1))
+    assert off.max() < 1.0
+    assert off.mean() > 0.1  # the references are minima: unturned seeds are they
+    assert stereo_ok(turned, molecule.graph).all()
+    ring = molecule_from_smiles("C1CCCCC1")
+    plain = ConformerSet(molecule=ring, positions=embed(ring, 2, seed=0))
+    both = [with_seeds(plain, SeedSettings(pairing=p), seed=0).seeds for p in ("relaxed", "turned")]
+    np.testing.assert_array_equal(*both)
 
 
 def test_torsions_are_held_and_the_rest_is_minimised():

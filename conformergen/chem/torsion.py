@@ -32,6 +32,8 @@ _ROTOR: Final = Chem.MolFromSmarts("[!$(*#*)&!D1]-&!@[!$(*#*)&!D1]")
 _SAME: Final = DuplicateRule(energy_rmsd=0.3, rmsd=0.15)
 #: Ring conformations come from the seeds: at least so many, whatever their share.
 _MIN_SEEDS: Final = 8
+#: kcal/mol/degree² by which torsions of a model's seeds are held: half a kcal/mol where one is 45 degrees off.
+HOLD: Final = 5e-4
 #: Atoms of a ring from which on it is a macrocycle.
 MACROCYCLE: Final = 9
 

@@ -26,7 +26,11 @@ def preprocess(
     seeds: Annotated[bool, typer.Option(help="Pair each conformer with an ETKDGv3 seed conformer.")] = True,
     seeds_mmff94s: Annotated[bool, typer.Option(help="Minimise seeds with MMFF94s.")] = True,
     pairing: Annotated[
-        str, typer.Option(help="Seeds: assigned (ETKDGv3, Hungarian) or relaxed (MMFF94s minimum of the reference).")
+        str,
+        typer.Option(
+            help="Seeds: assigned (ETKDGv3, Hungarian), relaxed (MMFF94s minimum of the reference), or turned "
+            "(the same with its torsions turned a little and held)."
+        ),
     ] = "assigned",
     exclude_name: Annotated[list[str] | None, typer.Option(help="Shell pattern of names to leave out.")] = None,
     exclude_smiles: Annotated[

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int32
+from rdkit import Chem
 from scipy.optimize import linear_sum_assignment
 
 from conformergen.chem import (
@@ -21,13 +22,22 @@ from conformergen.chem import (
     relabelings,
     to_mol,
 )
+from conformergen.chem.embedding import random_seed
+from conformergen.chem.forcefield import HeldTorsions
+from conformergen.chem.torsion import HOLD, get_torsions, rotors, set_torsions
 from conformergen.errors import InputError
+from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
+from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet, MolGraph
 
 #: Iterations of a ``relaxed`` seed at most.
 _RELAX_STEPS: Final = 500
-PAIRINGS: Final = ("assigned", "relaxed")
+#: Standard deviation of the turns of a ``turned`` seed, degrees, and how far from its reference it may end, Å of heavy
+#: atoms. As far as MMFF94s minima of drawn torsions are from the GFN2-xTB minima they lead to (docs/experiments.md).
+_TURN: Final = 20.0
+_FAR: Final = 1.0
+PAIRINGS: Final = ("assigned", "relaxed", "turned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +48,9 @@ class SeedSettings:
         pool: Seeds made for each molecule at least; a full ensemble gets as many as it has conformers.
         mmff94s: Minimise seeds with MMFF94s. Use at inference what was used in training.
         pairing: Entry of ``PAIRINGS``. ``relaxed`` starts MMFF94s from the reference itself, so that seed and
-            reference lie in one basin and the map between them is single-valued; ``assigned`` pairs independent
-            ETKDGv3 seeds with references.
+            reference lie in one basin and the map between them is single-valued; ``turned`` does so after a small turn
+            of every torsion, which is then held as in the candidates of ``generate``; ``assigned`` pairs
+            independent ETKDGv3 seeds with references.
     """
 
     pool: int = 8
@@ -49,8 +60,8 @@ class SeedSettings:
     def __post_init__(self) -> None:
         if self.pairing not in PAIRINGS:
             raise InputError(f"seeds.pairing {self.pairing!r} is not one of {', '.join(PAIRINGS)}")
-        if self.pairing == "relaxed" and not self.mmff94s:
-            raise InputError("seeds.pairing 'relaxed' needs seeds.mmff94s")
+        if self.pairing != "assigned" and not self.mmff94s:
+            raise InputError(f"seeds.pairing {self.pairing!r} needs seeds.mmff94s")
         if self.pool < 1:
             raise InputError("seeds.pool must be at least 1")
 
@@ -62,8 +73,10 @@ def with_seeds(conformers: ConformerSet, settings: SeedSettings, *, seed: int) -
         MoleculeError: ``embed`` or ``stereo`` when no seed can be made.
     """
     molecule = conformers.molecule
-    if settings.pairing == "relaxed" and (relaxed := _relaxed(conformers)) is not None:
-        return replace(conformers, seeds=relaxed)
+    if settings.pairing != "assigned" and (relaxed := _relaxed(conformers)) is not None:
+        return replace(
+            conformers, seeds=_turned(conformers, relaxed, seed) if settings.pairing == "turned" else relaxed
+        )
     mol = to_mol(molecule)
     n = max(len(conformers), settings.pool)
     seeds = embed(molecule, n, seed=seed, settings=EmbedSettings(mmff94s=settings.mmff94s))
@@ -92,13 +105,42 @@ def _relaxed(conformers: ConformerSet) -> Float32[np.ndarray, "conf atom 3"] | N
     _, energies = minimise_mmff(mol, max_steps=_RELAX_STEPS)
     if not np.isfinite(energies).all():
         return None
+    return _in_frame(conformers, mol)
+
+
+def _turned(
+    conformers: ConformerSet, relaxed: Float32[np.ndarray, "conf atom 3"], seed: int
+) -> Float32[np.ndarray, "conf atom 3"]:
+    """Held minima of each reference with its torsions turned a little; ``relaxed`` where that leads elsewhere."""
+    molecule = conformers.molecule
+    mol = to_mol(molecule)
+    quartets = rotors(mol)
+    if len(quartets) == 0:
+        return relaxed
+    rng = np.random.default_rng(random_seed(molecule, seed, "turned"))
+    references = conformers.positions.astype(np.float64)
+    degrees = np.array([get_torsions(mol, p, quartets) for p in references])
+    degrees += rng.normal(0.0, _TURN, degrees.shape)
+    starts = np.array([set_torsions(mol, p, quartets, row) for p, row in zip(references, degrees, strict=True)])
+    minima = mol_with_conformers(molecule, starts)
+    held = HeldTorsions(quartets=quartets, degrees=degrees, constant=HOLD)
+    minimise_mmff(minima, max_steps=_RELAX_STEPS, held=held)
+    turned = _in_frame(conformers, minima)
     heavy = heavy_atoms(mol)
-    minima = np.array([c.GetPositions() for c in mol.GetConformers()])
-    for reference, minimum in zip(conformers.positions.astype(np.float64), minima, strict=True):
-        target, mobile = reference[heavy].mean(axis=0), minimum[heavy].mean(axis=0)
-        rotation = kabsch_rotation(reference[heavy] - target, minimum[heavy] - mobile)
-        minimum[:] = (minimum - mobile) @ rotation + target
-    return minima.astype(np.float32)
+    off = np.sqrt(((turned[:, heavy] - conformers.positions[:, heavy]) ** 2).sum(-1).mean(-1))
+    good = stereo_ok(turned, molecule.graph) & bonds_kept(turned, molecule.graph) & (off < _FAR)
+    return np.where(good[:, None, None], turned, relaxed)
+
+
+def _in_frame(conformers: ConformerSet, mol: Chem.Mol) -> Float32[np.ndarray, "conf atom 3"]:
+    """Positions of the conformers of ``mol``, each turned onto the heavy atoms of its reference."""
+    heavy = heavy_atoms(mol)
+    moved = np.array([c.GetPositions() for c in mol.GetConformers()])
+    for reference, positions in zip(conformers.positions.astype(np.float64), moved, strict=True):
+        target, mobile = reference[heavy].mean(axis=0), positions[heavy].mean(axis=0)
+        rotation = kabsch_rotation(reference[heavy] - target, positions[heavy] - mobile)
+        positions[:] = (positions - mobile) @ rotation + target
+    return moved.astype(np.float32)
 
 
 def hydrogen_parents(graph: MolGraph) -> Int32[np.ndarray, " atom"]:

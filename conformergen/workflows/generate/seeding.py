@@ -20,6 +20,7 @@ from conformergen.chem import (
     torsion_search,
 )
 from conformergen.chem.constraints import constrained_conformers
+from conformergen.chem.torsion import HOLD
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import MoleculeError
 from conformergen.geometry.duplicates import DuplicateRule, farthest_first
@@ -34,11 +35,11 @@ _SEARCH_WINDOW: Final = 14.0
 _MAX_MINIMA: Final = 1000
 #: Conformers that minima are made for at least, where a ranker picks.
 _MIN_RANKED: Final = 4
-#: Candidates for a ranker and a network: torsions pulled back to where GFN2-xTB minima have them (half a kcal/mol where
-#: one is 45 degrees off), and a wide window, because MMFF94s misjudges conformers by several kcal/mol. What is within
-#: .2 Å is on its way to one GFN2-xTB minimum. Iterations to convergence: the ranker reads the energies.
+#: Candidates for a ranker and a network: torsions pulled back to where GFN2-xTB minima have them, and a wide window,
+#: because MMFF94s misjudges conformers by several kcal/mol. What is within .2 Å is on its way to one GFN2-xTB minimum.
+#: Iterations to convergence: the ranker reads the energies.
 CANDIDATES: Final = TorsionSettings(
-    pool=1, window=40.0, hold=0.0005, max_steps=400, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2)
+    pool=1, window=40.0, hold=HOLD, max_steps=400, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2)
 )
 
 
