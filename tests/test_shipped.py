@@ -28,6 +28,7 @@ TRAINING_SETS = (
     ("single-points", 2000, 10),
     ("reference-drugs/relaxed", 1200, 1),
     ("reference-drugs/candidates", 1200, 1),
+    ("reference-drugs/minima", 800, 1),
     ("reference-gfnff", 2000, 10),
 )
 
