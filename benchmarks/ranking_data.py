@@ -30,7 +30,7 @@ from conformergen.chem import TorsionSettings, molecule_from_smiles, torsion_min
 from conformergen.datasets.inputs import InputRecord, read_inputs
 from conformergen.datasets.pairing import SeedSettings
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.shards import ShardEntry, read_shard, write_shard
+from conformergen.datasets.shards import ShardEntry, read_folder, read_shard, write_shard
 from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation
@@ -174,17 +174,15 @@ def main() -> None:
     path = options.out / f"part-{index:03d}-of-{total:03d}.h5"
     if path.exists():
         return
-    if options.finish:
-        every = [e.conformers for shard in sorted(options.molecules.glob("*.h5")) for e in read_shard(shard)]
-        work = every[index - 1 :: total]
+    if options.finish or options.molecules.suffix == ".h5":
+        if options.finish:
+            work, optimised = list(read_folder(options.molecules))[index - 1 :: total], finished
+            content = "seeds and the GFN2-xTB minima they lead to (level normal)"
+        else:
+            work, optimised = [entry.conformers for entry in read_shard(options.molecules)], relaxed
+            content = f"MMFF94s minima (seeds) and the GFN2-xTB minima they lead to (level {LEVEL})"
         names = [s.molecule.name for s in work]
-        results = map_molecules(partial(finished, n=options.n or 8), work, jobs=options.jobs, timeout=1200)
-        content = "seeds and the GFN2-xTB minima they lead to (level normal)"
-    elif options.molecules.suffix == ".h5":
-        work = [entry.conformers for entry in read_shard(options.molecules)]
-        names = [s.molecule.name for s in work]
-        results = map_molecules(partial(relaxed, n=options.n or 8), work, jobs=options.jobs, timeout=1200)
-        content = f"MMFF94s minima (seeds) and the GFN2-xTB minima they lead to (level {LEVEL})"
+        results = map_molecules(partial(optimised, n=options.n or 8), work, jobs=options.jobs, timeout=1200)
     else:
         records = [r for r in read_inputs(str(options.molecules)) if r.index % total == index - 1]
         names = [r.name for r in records]

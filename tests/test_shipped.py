@@ -106,7 +106,7 @@ def test_training_sets_come_from_the_listed_molecules(listed, folder, least, eve
         assert all(s.energies is not None and s.energies.max() <= 6.0 for s in sets)
     if not folder.endswith("singles"):
         assert all(s.energies is not None for s in sets)
-    if not folder == "single-points":
+    if folder != "single-points":
         assert all(s.seeds is not None for s in sets)
     for conformers in sets[::every]:
         assert connectivity_key(conformers.molecule.smiles) == listed[conformers.molecule.name]

@@ -112,10 +112,10 @@ def reference(
     from conformergen.workflows.make_reference import make_reference
     from conformergen.workflows.reference import ReferenceSettings
 
-    index, total = shard_of(shard)
-    records = [r for r in read_inputs(source) if r.index % total == index]
     if lean and thorough:
         raise InputError("--lean and --thorough exclude each other")
+    index, total = shard_of(shard)
+    records = [r for r in read_inputs(source) if r.index % total == index]
     make = ReferenceSettings.lean if lean else ReferenceSettings.thorough if thorough else ReferenceSettings
     settings = make(level=level, ewin=ewin, engine=engine)
     if dry_run:

@@ -49,7 +49,9 @@ class RankingSettings:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.molecules, self.learning_rate, self.report_every) <= 0 or self.conformers < 2:
-            raise InputError("ranking: steps, molecules and learning_rate above 0, at least 2 conformers are required")
+            raise InputError(
+                "ranking: steps, molecules, learning_rate and report_every above 0, at least 2 conformers are required"
+            )
 
 
 class RankingData:
@@ -142,12 +144,11 @@ class RankerTrainer:
         return result.eval()
 
 
-def train_ranker(trainer: RankerTrainer, *, report: Callable[[float], None] = lambda loss: None) -> EnergyNetwork:
-    """Train to the last step; returns the averaged ranker. ``report`` gets the mean loss since its last call."""
+def train_ranker(trainer: RankerTrainer, *, report: Callable[[float], None] = lambda loss: None) -> None:
+    """Train to the last step. ``report`` gets the mean loss since its last call."""
     settings, losses = trainer.settings, []
     while trainer.step < settings.steps:
         losses.append(trainer.train_step())
         if trainer.step % settings.report_every == 0 or trainer.step == settings.steps:
             report(float(np.mean(losses)))
             losses.clear()
-    return trainer.averaged
