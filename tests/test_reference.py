@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from conformergen.chem import molecule_from_smiles
+from conformergen.cli import app
 from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.pairing import with_seeds
 from conformergen.errors import InputError, MoleculeError
@@ -134,6 +136,10 @@ def test_impossible_settings_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(xtb, "available", lambda: False)
     with pytest.raises(InputError, match="needs the xtb program"):
         make_reference([], tmp_path, _small(level="gfn-ff", engine="tblite"))
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["reference", str(tmp_path / "no.smi"), "-o", str(out), "--lean", "--thorough"])
+    assert (done.exit_code, out.exists()) == (2, False)
+    assert "exclude each other" in done.output
 
 
 def test_depths_of_the_search_are_in_order():

@@ -104,7 +104,7 @@ def test_block_is_the_complement_at_unit_gain(source, target, rank):
     w = block.matrix()
     z = torch.randn(6, block.d_in, block.mul_in, dtype=torch.float64)
     assert torch.allclose(block(z).flatten(1), z.flatten(1) @ w.T, atol=1e-12)
-    assert math.isclose(float(w.square().sum()), block.d_out * block.mul_out, rel_tol=1e-10)
+    assert math.isclose(float(w.detach().square().sum()), block.d_out * block.mul_out, rel_tol=1e-10)
     # Channel-last rows and columns to e3nn's layout, where the projection must find nothing.
     flat = w.view(block.d_out, block.mul_out, block.d_in, block.mul_in).permute(1, 0, 3, 2).reshape(w.shape)
     assert haar_mean(flat, into, out).abs().max() < 1e-12
