@@ -78,6 +78,21 @@ def test_preprocess_resumes_and_refuses_other_settings(geom_folder, tmp_path):
         preprocess([geom_folder], out, PreprocessSettings(max_confs=1))
 
 
+def test_shards_keep_their_split_or_get_another(geom_folder, tmp_path):
+    out, molecule = tmp_path / "out", molecule_from_smiles("C[C@H](N)C(=O)O")
+    (tmp_path / "split.json").write_text(json.dumps({"train": [1], "val": [], "test": [0]}))
+    preprocess([geom_folder], out, PreprocessSettings(split=str(tmp_path / "split.json"), seeds=None))
+    for split, expected in (("keep", "test"), ("train", "train"), ("random", random_split(molecule, 0))):
+        settings = PreprocessSettings(split=split, seeds=None)
+        for name, source in (("folder", out), ("file", out / "shard-00000.h5")):
+            preprocess([source], tmp_path / split / name, settings)
+            assert len(list(read_folder(tmp_path / split / name, split=expected))) == 1
+    with pytest.raises(InputError, match="keep is for shards"):
+        preprocess([geom_folder], tmp_path / "none", PreprocessSettings(split="keep"))
+    with pytest.raises(InputError, match="keep is for shards"):
+        check_sources([geom_folder, out], PreprocessSettings(split="keep"))
+
+
 def test_workers_give_the_same_shard(geom_folder, tmp_path):
     preprocess([geom_folder], tmp_path / "one", PreprocessSettings(), jobs=1)
     preprocess([geom_folder], tmp_path / "two", PreprocessSettings(), jobs=2)

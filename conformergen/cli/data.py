@@ -20,7 +20,7 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.")],
     format: Annotated[str, typer.Option(help="auto, geom-rdkit, mols-pickle, sdf, shards, smiles.")] = "auto",
     split: Annotated[
-        str, typer.Option(help="random, scaffold, train, or a split file (.npy, .npz, .json).")
+        str, typer.Option(help="random, scaffold, train, keep (of shards), or a split file (.npy, .npz, .json).")
     ] = "random",
     max_confs: Annotated[int, typer.Option(help="Lowest conformers kept of each molecule.")] = 30,
     seeds: Annotated[bool, typer.Option(help="Pair each conformer with an ETKDGv3 seed conformer.")] = True,

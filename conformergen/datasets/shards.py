@@ -181,7 +181,12 @@ def write_manifest_file(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_folder(folder: Path, *, split: str | None = None) -> Iterator[ConformerSet]:
-    """Yield the ensembles of a shard folder, each shard checked against the manifest first.
+    """Yield the ensembles of a shard folder, or those of one split; as ``read_entries``."""
+    return (entry.conformers for entry in read_entries(folder) if split is None or entry.split == split)
+
+
+def read_entries(folder: Path) -> Iterator[ShardEntry]:
+    """Yield the molecules of a shard folder, each shard checked against the manifest first.
 
     Raises:
         DataError: For a shard whose digest is not the manifest's, or with impossible offsets.
@@ -192,9 +197,7 @@ def read_folder(folder: Path, *, split: str | None = None) -> Iterator[Conformer
             raise DataError(f"{folder}: shard {line['name']!r} is missing")
         if file_digest(path) != line["sha256"]:
             raise DataError(f"{path}: SHA-256 differs from the manifest")
-        for entry in read_shard(path):
-            if split is None or entry.split == split:
-                yield entry.conformers
+        yield from read_shard(path)
 
 
 def read_shard(path: Path) -> list[ShardEntry]:

@@ -26,12 +26,14 @@ from conformergen.datasets.shards import (
 )
 from conformergen.datasets.splits import make_splitter
 from conformergen.errors import InputError, MoleculeError
-from conformergen.records import Failure
+from conformergen.records import Failure, Molecule
 from conformergen.storage import CLAIM, claimed, exclusive, fault_point, json_digest, output_folder
 from conformergen.workflows.pool import Workers
 
 #: Seconds of wall time for one molecule, seeds included.
 _TIMEOUT: Final = 900.0
+#: Split of a set made of shards: what each molecule had there.
+_KEEP: Final = "keep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class PreprocessSettings:
 
     Attributes:
         format: Reader, or ``auto``.
-        split: ``random``, ``scaffold``, ``train`` (everything), or a split file.
+        split: ``random``, ``scaffold``, ``train`` (everything), a split file, or ``keep`` (that of shards).
         max_confs: Lowest conformers kept of each molecule.
         seeds: Seed conformers paired with the references; None leaves them out.
         seed: Of the seed conformers.
@@ -126,7 +128,7 @@ class _Units:
     ) -> None:
         self.sources, self.formats, self.out, self.settings = sources, formats, out, settings
         self.map = partial(workers.map, timeout=_TIMEOUT)
-        self.split = make_splitter(settings.split)
+        self.split = _splitter(settings.split, formats)
         self.configuration = {"sources": [str(s) for s in sources], **asdict(settings)}
         self.digest = json_digest(self.configuration)
         self.excluded = self.left = 0
@@ -163,7 +165,7 @@ class _Units:
                 continue
             dropped.update(result.dropped)
             molecule = result.conformers.molecule
-            entries.append(ShardEntry(conformers=result.conformers, split=self.split(molecule, raw.position)))
+            entries.append(ShardEntry(conformers=result.conformers, split=self.split(molecule, raw)))
         line: dict[str, Any] = {"name": name, "molecules": 0, "conformers": 0}
         if entries:
             attributes = {"configuration": self.digest, "rdkit": rdkit.__version__}
@@ -179,6 +181,20 @@ class _Units:
         with exclusive(self.out / (MANIFEST + CLAIM), wait=True):
             units = _listed_units(self.out, self.digest) | {name: line}
             write_manifest(self.out, self.configuration, self.digest, dict(sorted(units.items())))
+
+
+def _splitter(split: str, formats: list[str]) -> Callable[[Molecule, RawEnsemble], str]:
+    """Part of each molecule of the sources.
+
+    Raises:
+        InputError: For an unusable split file, or ``keep`` where a source has no split of its own.
+    """
+    if split == _KEEP:
+        if set(formats) != {"shards"}:
+            raise InputError("--split keep is for shards, which know their split")
+        return lambda molecule, raw: raw.split
+    chosen = make_splitter(split)
+    return lambda molecule, raw: chosen(molecule, raw.position)
 
 
 def _read_all(sources: list[Path], formats: list[str]) -> Iterator[RawEnsemble]:
@@ -283,7 +299,7 @@ def check_sources(sources: list[Path], settings: PreprocessSettings) -> dict[str
         InputError: As ``preprocess``.
     """
     formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
-    make_splitter(settings.split)
+    _splitter(settings.split, formats)
     filtered = _Excluding(settings)
     counts: Counter[str] = Counter()
     for raw in filtered(_read_all(sources, formats)):

@@ -23,6 +23,7 @@ class RawEnsemble:
         weights: Boltzmann weights, or None.
         energy_method: Level of the energies.
         position: Index of the source file or record group, for split files.
+        split: Part it belongs to where the source says so, as our shards do.
         error: Why the source could not be read, with no conformers then.
         references: In a file of samples that holds what they are compared with: the reference conformers.
     """
@@ -34,6 +35,7 @@ class RawEnsemble:
     weights: list[float] | None = None
     energy_method: str = ""
     position: int = 0
+    split: str = ""
     error: str = ""
     references: list[Chem.Mol] = field(default_factory=list)
 
