@@ -11,10 +11,8 @@ are not repeated; the table and the plots are made from all of them.
 """
 
 import argparse
-import fnmatch
 import json
 import math
-import pickle
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -22,21 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rdkit import Chem
+from held_out import HeldOut, jobs_of, samples_of
 
 from conformergen.checkpoint import exact_state
-from conformergen.chem import embed, mol_with_conformers, molecule_from_mol, parse_smiles
+from conformergen.chem import embed
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.readers.sdf import read
 from conformergen.datasets.shards import read_folder
 from conformergen.evaluation import METRICS
-from conformergen.evaluation.molecule import ScoringTask, score_molecule
-from conformergen.evaluation.summary import bootstrap_mean, molecule_values
-from conformergen.nn import Backbone, make_backbone
+from conformergen.evaluation.summary import bootstrap_mean
+from conformergen.nn import make_backbone
 from conformergen.nn.relaxation import CLOSED_BETA
-from conformergen.records import Molecule
-from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error, plan_batches, sample_batch
+from conformergen.sampling import SamplingSettings, equivariance_error
 from conformergen.training.loop import Trainer
 
 BUDGET, TRIALS, WARM_UP = 24_000, 30, 5
@@ -71,55 +66,10 @@ VARIANTS: dict[str, list[str]] = {
 STEPS_OF = {"none, steps of recm": "recm"}
 
 
-class Scored:
-    """Held-out molecules with references and seeds, embedded once."""
-
-    def __init__(self, excerpt: Path, select: str, cap: int, out: Path) -> None:
-        self.tasks, self.molecules, self.seeds = [], [], []
-        cache = out / "seeds.pkl"
-        known = pickle.loads(cache.read_bytes()) if cache.is_file() else {}  # noqa: S301  our own file
-        for raw in read(excerpt):
-            if fnmatch.fnmatchcase(raw.name, select) and raw.smiles:
-                molecule = molecule_from_mol(parse_smiles(raw.smiles), raw.name)
-                references = list(raw.conformers[:cap])
-                key = (molecule.smiles, len(references))
-                if key not in known:
-                    known[key] = embed(molecule, 2 * len(references), seed=0)
-                self.molecules.append(molecule)
-                self.seeds.append(known[key])
-                self.tasks.append((raw.name, raw.smiles, references))
-        cache.write_bytes(pickle.dumps(known))
-
-    def score(self, positions: list[np.ndarray]) -> dict[str, list[float]]:
-        """Values of each molecule at 0.75 Å."""
-        scores = []
-        for (name, smiles, references), molecule, samples in zip(self.tasks, self.molecules, positions, strict=True):
-            mol = mol_with_conformers(molecule, samples)
-            single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
-            scores.append(score_molecule(ScoringTask(name=name, smiles=smiles, references=references, samples=single)))
-        return {name: molecule_values(scores, name, 0.75).tolist() for name in METRICS}
-
-    def sample(self, network: Backbone, trainer: Trainer) -> list[np.ndarray]:
-        """As many conformers of each molecule as it has seeds."""
-        jobs = jobs_of(self.molecules, self.seeds)
-        settings = SamplingSettings()
-        done: dict[int, np.ndarray] = {}
-        for batch in plan_batches([j.molecule.graph.n_atoms for j in jobs], settings.pair_budget):
-            made = sample_batch(network, trainer.diffusion, [jobs[i] for i in batch], settings, seed=0)
-            done |= dict(zip(batch, made, strict=True))
-        results, position = [], 0
-        for seeds in self.seeds:
-            results.append(np.stack([done[position + i] for i in range(len(seeds))]))
-            position += len(seeds)
-        return results
-
-
-def jobs_of(molecules: list[Molecule], seeds: list[np.ndarray]) -> list[SamplingJob]:
-    return [
-        SamplingJob(molecule=molecule, conformer=i, seed_positions=row)
-        for molecule, rows in zip(molecules, seeds, strict=True)
-        for i, row in enumerate(rows)
-    ]
+def held_out(options: argparse.Namespace) -> HeldOut:
+    """Molecules that are scored, with ETKDGv3 seeds."""
+    cache = options.out / "seeds.pkl"
+    return HeldOut(options.excerpt, options.select, options.cap, cache, lambda m, n: embed(m, n, seed=0))
 
 
 def make(variant: str, seed: int, steps: int) -> Trainer:
@@ -167,7 +117,7 @@ def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dic
         return json.loads(path.read_text())
     torch.set_num_threads(1)
     data = parts(options.data, "train", budget=BUDGET, conformers=10)
-    held_out = parts(options.data, "val", "test", budget=100_000, conformers=8)
+    validation = parts(options.data, "val", "test", budget=100_000, conformers=8)
     trainer = make(variant, seed, steps)
     batches = data.stream(seed, 0, 0)
     betas: list[list[float]] = []
@@ -180,7 +130,7 @@ def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dic
     relaxed = trainer.averaged.eval()
     level = trainer.max_beta()
     plain = exact_state(relaxed, settings) if level <= CLOSED_BETA else relaxed
-    scored = Scored(options.excerpt, options.select, options.cap, options.out)
+    scored = held_out(options)
     smallest = sorted(range(len(scored.molecules)), key=lambda i: scored.molecules[i].graph.n_atoms)[:4]
     probes = jobs_of([scored.molecules[i] for i in smallest], [scored.seeds[i][:2] for i in smallest])
     names = [f"{i} {name}" for i, b in enumerate(trainer.branches) for name in b.names]
@@ -194,12 +144,12 @@ def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dic
         "parameters_trained": sum(p.numel() for p in trainer.network.parameters()),
         "parameters_scored": sum(p.numel() for p in plain.parameters()),
         "exact": plain is not relaxed or not trainer.branches,
-        "val": trainer.validation_loss(held_out, relaxed=True),
-        "val_closed": trainer.validation_loss(held_out, relaxed=False),
+        "val": trainer.validation_loss(validation, relaxed=True),
+        "val_closed": trainer.validation_loss(validation, relaxed=False),
         "equivariance_error": equivariance_error(plain, trainer.diffusion, probes, SamplingSettings(), seed=1),
         "beta": dict(zip(names, last_open, strict=True)),
         "trace": betas[:: max(1, steps // 100)],
-        **scored.score(scored.sample(plain, trainer)),
+        **scored.score(samples_of(plain, trainer.diffusion, scored.molecules, scored.seeds, SamplingSettings())),
     }
     path.write_text(json.dumps(result) + "\n")
     return result
@@ -302,7 +252,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    scored = Scored(options.excerpt, options.select, options.cap, options.out)
+    scored = held_out(options)
     own = options.out / "seeds.json"
     if not own.is_file():
         own.write_text(json.dumps(scored.score(scored.seeds)))

@@ -11,39 +11,31 @@ power laws.
 """
 
 import argparse
-import fnmatch
 import json
-import pickle
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import HeldOut, samples_of
 
 from conformergen.chem import (
     TorsionSettings,
     heavy_atoms,
-    mol_with_conformers,
-    molecule_from_mol,
-    parse_smiles,
     to_mol,
     torsion_search,
 )
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.readers.sdf import read
 from conformergen.datasets.shards import read_folder
 from conformergen.evaluation import METRICS
-from conformergen.evaluation.molecule import ScoringTask, score_molecule
-from conformergen.evaluation.summary import molecule_values
 from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.nn import Backbone, make_backbone
-from conformergen.records import ConformerSet
+from conformergen.records import Molecule
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import XtbProgram
-from conformergen.sampling import SamplingJob, SamplingSettings, plan_batches, sample_batch
+from conformergen.sampling import SamplingSettings
 from conformergen.training.loop import Trainer
 
 #: Pairs of a held-out molecule that are sampled, and molecules whose first sample gets a strain.
@@ -104,36 +96,22 @@ class Scored:
     def __init__(self, options: argparse.Namespace) -> None:
         held_out = [s for f in options.data for s in read_folder(f, split="val") if s.seeds is not None]
         self.pairs = [s for s in held_out if len(s) >= 2]
-        cache = options.out / "seeds.pkl"
-        known = pickle.loads(cache.read_bytes()) if cache.is_file() else {}  # noqa: S301  our own file
-        self.tasks, self.seeds = [], []
-        for raw in read(options.excerpt):
-            if not fnmatch.fnmatchcase(raw.name, options.select) or not raw.smiles:
-                continue
-            molecule = molecule_from_mol(parse_smiles(raw.smiles), raw.name)
-            references = list(raw.conformers[: options.cap])
-            key = (molecule.smiles, len(references))
-            if key not in known:
-                known[key] = torsion_search(molecule, 2 * len(references), seed=0, settings=TorsionSettings())[0]
-            self.seeds.append((molecule, known[key]))
-            self.tasks.append(partial(ScoringTask, name=raw.name, smiles=raw.smiles, references=references))
-        cache.write_bytes(pickle.dumps(known))
+
+        def seeds(molecule: Molecule, n: int) -> np.ndarray:
+            return torsion_search(molecule, n, seed=0, settings=TorsionSettings())[0].astype(np.float32)
+
+        self.known = HeldOut(options.excerpt, options.select, options.cap, options.out / "seeds.pkl", seeds)
 
     def __call__(self, network: Backbone, trainer: Trainer, sampling: SamplingSettings) -> dict[str, list[float]]:
         """Values of each pair or molecule."""
 
-        def sampled(conformers: ConformerSet, seeds: np.ndarray) -> np.ndarray:
-            jobs = [
-                SamplingJob(molecule=conformers.molecule, conformer=i, seed_positions=x) for i, x in enumerate(seeds)
-            ]
-            batches = plan_batches([conformers.molecule.graph.n_atoms] * len(jobs), sampling.pair_budget)
-            made = [sample_batch(network, trainer.diffusion, [jobs[i] for i in b], sampling, seed=0) for b in batches]
-            return np.array([x for batch in made for x in batch])
+        def sampled(molecules: list[Molecule], seeds: list[np.ndarray]) -> list[np.ndarray]:
+            return samples_of(network, trainer.diffusion, molecules, seeds, sampling)
 
         values: dict[str, list[float]] = {"distance": [], "strain": []}
         for number, pair in enumerate(self.pairs):
             assert pair.seeds is not None
-            samples = sampled(pair, pair.seeds[:PAIRS])
+            (samples,) = sampled([pair.molecule], [pair.seeds[:PAIRS]])
             heavy = heavy_atoms(to_mol(pair.molecule))
             same = np.arange(len(heavy))[None]
             rmsd, _ = rmsd_matrix(samples[:, heavy], pair.positions[:PAIRS, heavy], same)
@@ -143,12 +121,7 @@ class Scored:
                 energies = [engine.energy(x.astype(np.float64)) for x in (samples[0], pair.positions[0])]
                 if None not in energies:
                     values["strain"].append(energies[0] - energies[1])
-        scores = []
-        for task, (molecule, seeds) in zip(self.tasks, self.seeds, strict=True):
-            empty = ConformerSet(molecule=molecule, positions=seeds.astype(np.float32))
-            mol = mol_with_conformers(molecule, sampled(empty, seeds.astype(np.float32)))
-            scores.append(score_molecule(task(samples=[type(mol)(mol, confId=c.GetId()) for c in mol.GetConformers()])))
-        return values | {name: molecule_values(scores, name, 0.75).tolist() for name in METRICS}
+        return values | self.known.score(sampled(self.known.molecules, self.known.seeds))
 
 
 def run(variant: Variant, options: argparse.Namespace, scored: Scored) -> dict[str, dict]:
