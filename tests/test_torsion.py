@@ -110,6 +110,14 @@ def _likely(smiles, *, uniform=0.01):
     return {min(name, name[::-1]): values for name, values in zip(names, p, strict=True)}
 
 
+def test_stereo_that_the_force_field_inverts_is_kept():
+    molecule = molecule_from_smiles("O=S(=O)(/N=[S@@]1/N=S=NS1)C(F)(F)F")
+    positions, energies = torsion_search(molecule, 4, seed=0)
+    assert positions.shape == (4, molecule.graph.n_atoms, 3)
+    assert np.isnan(energies).all()
+    assert stereo_ok(positions, molecule.graph).all()
+
+
 def test_library_knows_amides_and_chains():
     likely = _likely("CCNC(=O)CCC")
     assert likely["CNCO"][:3].sum() > 0.8  # trans: carbon beside oxygen

@@ -136,7 +136,8 @@ def torsion_search(
 
     A molecule without stereocentres has every conformer in two mirror images of one energy: half of its conformers
     are made, and then reflected. Repeats are drawn by Boltzmann weight. Where MMFF94s has no parameters, or nothing
-    turns, the minima of the seeds are given, with energies NaN without parameters. ``note`` as in ``chem.embed``.
+    turns, the minima of the seeds are given; without parameters, or where MMFF94s keeps the stereo of none, the
+    embeddings as they are, with energies NaN. ``note`` as in ``chem.embed``.
 
     Raises:
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
@@ -196,6 +197,8 @@ def torsion_minima(
 ) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
     """Up to ``n`` different MMFF94s minima (Å, kcal/mol) in rising energy; of mirror images without centres, one.
 
+    Embeddings with energies NaN where MMFF94s has no parameters or keeps the stereo of none.
+
     Raises:
         MoleculeError: ``embed`` or ``stereo`` as ``chem.embed``.
     """
@@ -203,9 +206,13 @@ def torsion_minima(
     mol = to_mol(molecule)
     found = surroundings(molecule.graph, rotors(mol)[:, 1:3])
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
-    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+
+    def unminimised() -> tuple[np.ndarray, np.ndarray]:
         positions = embed(molecule, n, seed=seed, settings=plain, note=note).astype(np.float64)
         return positions, np.full(len(positions), np.nan)
+
+    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        return unminimised()
     turns = len(found.quartets) > 0
     made = settings.pool * n if turns else n
     share = settings.seeds_share if largest_ring(molecule.smiles) < MACROCYCLE else settings.macrocycle_share
@@ -220,6 +227,8 @@ def torsion_minima(
     positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), found.quartets, degrees, settings)
     if len(positions) == 0:  # clashes that inverted a centre, every time
         positions, energies = _minimised(molecule, seeds, found.quartets, own, settings)
+    if len(positions) == 0:  # MMFF94s itself inverts it, of sulfur for example
+        return unminimised()
     return different(
         molecule, positions, energies, n, window=settings.window, mirrored=molecule.graph.achiral, same=settings.same
     )
