@@ -24,7 +24,7 @@ TRAINING = DATA / "reference-drugs" / "molecules.smi"
 #: Folder, molecules that it has more than, and which share of them is looked at.
 TRAINING_SETS = (
     ("reference-drugs/singles", 800, 1),
-    ("reference-drugs/ensembles", 100, 1),
+    ("reference-drugs/ensembles", 500, 1),
     ("single-points", 2000, 10),
     ("reference-drugs/relaxed", 1200, 1),
     ("reference-drugs/candidates", 1200, 1),
