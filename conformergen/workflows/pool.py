@@ -3,7 +3,8 @@
 Each process has a pipe and a thread of its own, so that the death of one touches no other; ``multiprocessing.Pool``,
 ``concurrent.futures`` and pebble share a queue between their workers, and hang or break when one dies at the wrong
 moment. The thread knows at what its worker is: of a process that dies, the item is tried once more, in a new one; a
-process that is longer at an item than the limit is killed; one that wants too much memory loses its item.
+process that is longer at an item than the limit is killed; one that wants too much memory loses its item. An error
+that is nobody's but a bug's, ours or a library's, costs its item too, and leaves its traceback on stderr.
 """
 
 import multiprocessing
@@ -24,7 +25,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from conformergen.errors import InputError, MoleculeError
+from conformergen.errors import DataError, InputError, LockedError, MoleculeError
 
 #: Where Linux says how much memory this container has.
 _CONTAINER: Final = Path("/sys/fs/cgroup/memory.max")
@@ -63,6 +64,14 @@ class _DiedError(Exception):
     """A worker process ended in the middle of an item."""
 
 
+class WorkerStartError(RuntimeError):
+    """A worker process does not come up: the run's trouble, not an item's."""
+
+
+#: Errors of the run, whatever item it was at; the cause of a SystemError may be a signal's.
+_OF_THE_RUN: Final = (InputError, DataError, LockedError, OSError, SystemError, WorkerStartError)
+
+
 class _RemoteError(Exception):
     """Traceback of a worker process, as the cause of what it raised."""
 
@@ -74,7 +83,7 @@ class _Process:
     """A worker process and the pipe to it.
 
     Raises:
-        RuntimeError: When the process does not come up.
+        WorkerStartError: When the process does not come up.
     """
 
     _starting = threading.Lock()
@@ -83,13 +92,13 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, memory), daemon=True)
-        with self._starting:
-            self._process.start()
-        theirs.close()
         try:
+            with self._starting:
+                self._process.start()
+            theirs.close()
             self._pipe.recv()
-        except (EOFError, OSError):
-            raise RuntimeError("a worker process could not start") from None
+        except (EOFError, OSError, RuntimeError) as error:  # the last in a script that its worker runs again
+            raise WorkerStartError("a worker process could not start") from error
 
     def __call__(self, function: Callable[[Any], Any], item: Any, timeout: float | None) -> Any:
         try:
@@ -177,7 +186,7 @@ class _Slot(threading.Thread):
     def _new_process(self) -> _Process:
         try:
             return _Process(self._memory)
-        except RuntimeError:  # killed while it came up; or none can, which the second shows
+        except WorkerStartError:  # killed while it came up; or none can, which the second shows
             return _Process(self._memory)
 
     def stop(self) -> None:
@@ -223,7 +232,7 @@ class Workers:
         timeout: float | None = None,
         ahead: int | None = None,
     ) -> Iterator[Result | MoleculeError]:
-        """Apply ``function`` to each item; a ``MoleculeError``, a timeout or a dead worker becomes its result.
+        """Apply ``function`` to each item; a ``MoleculeError``, a timeout, a dead worker or a bug becomes its result.
 
         Args:
             function: Picklable function of one item.
@@ -232,7 +241,8 @@ class Workers:
             ahead: Items at work or finished before their results are asked for; four for each worker by default.
 
         Raises:
-            RuntimeError: When worker processes cannot start.
+            WorkerStartError: When worker processes cannot start.
+            InputError: As ``function``; so do ``DataError``, ``LockedError`` and ``OSError``.
         """
         if self._here:
             for item in items:
@@ -275,3 +285,8 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return error
     except MemoryError:
         return MoleculeError("oom", "out of memory")
+    except _OF_THE_RUN:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever it is, the other items are none the worse
+        traceback.print_exception(error)
+        return MoleculeError("crash", f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import math
 import os
 import pickle
 import resource
@@ -19,6 +20,7 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.datasets.reader_process import ReaderChild
 from conformergen.datasets.shards import read_arrays
 from conformergen.errors import DataError
+from conformergen.workflows.pool import map_molecules
 
 CANARY = "/tmp/conformergen-canary"
 
@@ -303,10 +305,21 @@ def test_bad_workers_cost_only_their_molecules(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bug_costs_only_its_molecule(jobs, capfd):
+    """An exception that nobody expects is a failure of its item with the traceback; one of the run ends the run."""
+    first, bug, last = map_molecules(math.sqrt, [4, -1, 9], jobs=jobs)
+    assert (first, last) == (2.0, 3.0)
+    assert (bug.reason, str(bug)) == ("crash", "ValueError: math domain error")
+    assert "Traceback" in capfd.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        list(map_molecules(os.stat, ["/none"], jobs=jobs))
+
+
 def test_script_without_a_guard_is_told_so(tmp_path):
     """Its worker processes run the script again; the error is the script's, not each molecule's."""
     script = tmp_path / "script.py"
     script.write_text("from conformergen.workflows.pool import map_molecules\nlist(map_molecules(abs, [1], jobs=2))\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "RuntimeError: a worker process could not start" in done.stderr
+    assert "WorkerStartError: a worker process could not start" in done.stderr
