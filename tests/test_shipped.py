@@ -25,6 +25,7 @@ TRAINING = DATA / "reference-drugs" / "molecules.smi"
 TRAINING_SETS = (
     ("reference-drugs/singles", 800, 1),
     ("reference-drugs/ensembles", 500, 1),
+    ("reference-drugs/complete", 5, 1),
     ("single-points", 2000, 10),
     ("reference-drugs/relaxed", 1200, 1),
     ("reference-drugs/candidates", 1200, 1),
@@ -102,7 +103,7 @@ def listed():
 def test_training_sets_come_from_the_listed_molecules(listed, folder, least, every):
     sets = list(read_folder(DATA / folder))
     assert len(sets) > least
-    if folder.endswith("ensembles"):
+    if folder.endswith(("ensembles", "complete")):
         assert all(s.energies is not None and s.energies.max() <= 6.0 for s in sets)
     if not folder.endswith("singles"):
         assert all(s.energies is not None for s in sets)
@@ -112,6 +113,14 @@ def test_training_sets_come_from_the_listed_molecules(listed, folder, least, eve
         assert connectivity_key(conformers.molecule.smiles) == listed[conformers.molecule.name]
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()
         assert stereo_ok(conformers.positions, conformers.molecule.graph).all()
+
+
+def test_complete_ensembles_are_of_molecules_that_nothing_was_trained_on():
+    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "reference-drugs/complete")}
+    of_default_model = [folder for folder, *_ in TRAINING_SETS if folder != "reference-gfnff"]
+    for folder in of_default_model:
+        trained_on = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / folder, split="train")}
+        assert not trained_on & complete, folder
 
 
 def test_no_training_set_is_left_unchecked():
