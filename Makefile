@@ -8,7 +8,7 @@ TEST_JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help install test test-slow faults coverage lint format demo reference-mini default-model clean
+.PHONY: help install test test-slow test-gpu faults coverage lint format demo reference-mini default-model clean
 
 help:
 	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
@@ -34,6 +34,10 @@ test: lint
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+# On a machine with a CUDA device and a torch that can use it.
+test-gpu: install
+	$(BIN)/python -m pytest -q -m gpu
 
 # Fault injection with the full counts of docs/reliability.md (hours).
 faults: install

@@ -213,11 +213,6 @@ def test_checkpoints_are_found_and_verified(tiny_run, tmp_path):
         load_model(tmp_path / "bad")
 
 
-@pytest.mark.gpu
-def test_training_on_cuda(shard_folder, tiny_config, tmp_path):
-    assert train([shard_folder], tmp_path / "run", tiny_config, device="cuda").finished
-
-
 # --- generation --------------------------------------------------------------------------------------------
 
 

@@ -60,7 +60,8 @@ def radial_basis(distances: Float[Tensor, "*pair"], n: int) -> Float[Tensor, "*p
     alpha, start = 0.5, math.exp(-0.5 * 12.0)
     centres = torch.linspace(start, 1.0, n, dtype=distances.dtype, device=distances.device)
     width = (2.0 / n * (1.0 - start)) ** -2
-    return torch.exp(-width * (torch.exp(-alpha * distances)[..., None] - centres).square())
+    exponent = -width * (torch.exp(-alpha * distances)[..., None] - centres).square()
+    return torch.exp(exponent.clamp(min=-60.0))
 
 
 def pair_codes(graph: GraphBatch, dtype: torch.dtype) -> Float[Tensor, "batch atom atom code"]:

@@ -29,6 +29,7 @@ Scalars = Float[Tensor, "batch atom channel"]
 Vectors = Float[Tensor, "batch atom 3 channel"]
 Pseudoscalars = Float[Tensor, "batch atom odd"]
 AxialVectors = Float[Tensor, "batch atom 3 odd"]
+Pairs = Float[Tensor, "batch head atom atom"]
 
 
 def _triple(w: Float[Tensor, "batch atom 3 three_odd"], n: int) -> tuple[Pseudoscalars, AxialVectors]:
@@ -73,13 +74,17 @@ class HeadwiseLayer(nn.Module):
         p: Pseudoscalars,
         a: AxialVectors,
         *,
-        bias: Float[Tensor, "two batch head atom atom"],
-        unit: Float[Tensor, "batch 3 atom atom"],
+        pairs: tuple[Pairs, Pairs],
+        positions: Float[Tensor, "batch atom 3"],
         mask: Float[Tensor, "batch atom 1"],
         level: Float[Tensor, "batch channel"],
     ) -> tuple[Scalars, Vectors, Pseudoscalars, AxialVectors]:
-        """Update scalars, vectors, pseudoscalars and axial vectors."""
-        n, c = x.shape[1:]
+        """Update scalars, vectors, pseudoscalars and axial vectors.
+
+        ``pairs``: what is added to the attention's logits, and what it is multiplied with along r_i - r_j.
+        """
+        bias, pull = pairs
+        c = x.shape[-1]
         scale, shift = self.condition(level)[:, None].chunk(2, dim=-1)
         normed = self.norm(x) * (1.0 + scale) + shift
         vn, pn, an = bounded_vectors(v), bounded_scalars(p), bounded_vectors(a)
@@ -90,7 +95,7 @@ class HeadwiseLayer(nn.Module):
             return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         logits = by_head(q) @ by_head(k).transpose(-1, -2) / math.sqrt(c // self.heads)
-        attention = nn.functional.silu(logits + bias[0]) * (mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE)
+        attention = nn.functional.silu(logits + bias) * (mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE)
         gated = torch.sigmoid(gate)[:, :, None] * v4
         stacked = [values, self.pseudo_values(pn), gated.flatten(-2), self.axial_values(an).flatten(-2)]
         # Heads own channels: (.., 3, C) is regrouped so that each head's slice holds its three components.
@@ -106,9 +111,13 @@ class HeadwiseLayer(nn.Module):
         messages = attention @ packed
         d, e = c // self.heads, self.odd // self.heads
         s, ps, y, ay = messages.split([d, e, 3 * d, 3 * e], dim=-1)
-        directed = (attention * bias[1])[:, :, None] * unit[:, None]
-        t = (directed.flatten(2, 3) @ by_head(radial)).unflatten(2, (3, n))
-        t = t.permute(0, 3, 2, 1, 4).flatten(-2)
+        # Sum over j of c_ij (r_i - r_j) w_j without a tensor of all pairs and three axes.
+        weighted = by_head(radial)
+        moved = (weighted[..., None, :] * positions[:, None, :, :, None]).flatten(-2)
+        sums = (attention * pull) @ torch.cat([weighted, moved], dim=-1)
+        total, moved = sums.split([d, 3 * d], dim=-1)
+        t = total[..., None, :] * positions[:, None, :, :, None] - moved.unflatten(-1, (3, d))
+        t = t.permute(0, 2, 3, 1, 4).flatten(-2)
         o1, o2, o3_ = self.out(s.transpose(1, 2).flatten(-2)).chunk(3, dim=-1)
         dx = (v1 * v2).sum(-2) / math.sqrt(3.0) * o2 + o3_
         dv = v3 * o1[:, :, None] + self._unpack(y) + t
@@ -169,7 +178,9 @@ class HeadwiseNetwork(Backbone):
         mask = graph.mask[..., None].to(positions.dtype)
         difference = positions[:, :, None] - positions[:, None]
         distances = (difference.square().sum(-1) + _EPSILON).sqrt()
-        unit = (difference / distances[..., None]).permute(0, 3, 1, 2)
+        # No atom pulls at itself; and sums over positions round least about the centre.
+        inverse = distances.reciprocal() * ~torch.eye(n, dtype=torch.bool, device=distances.device)
+        positions = centre(positions, graph)
         volumes = signed_volumes(graph, positions)
         x, level = self.embedding(graph, volumes, noise)
         pseudo = torch.stack([graph.handedness.to(x.dtype), volumes], dim=-1)
@@ -177,7 +188,11 @@ class HeadwiseNetwork(Backbone):
         x, v = x * mask, x.new_zeros(b, n, 3, self.settings.channels)
         a = x.new_zeros(b, n, 3, self.settings.odd_channels)
         pair = torch.cat([radial_basis(distances, self.settings.n_radial), pair_codes(graph, x.dtype)], dim=-1)
-        bias = self.pairs(pair).unflatten(-1, (self.settings.layers, 2, self.settings.heads)).permute(3, 4, 0, 5, 1, 2)
-        for index, layer in enumerate(self.layers):
-            x, v, p, a = layer(x, v, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
+        # Pairs last: the layers read each head's table in one piece.
+        tables = self.pairs.weight @ pair.flatten(1, 2).mT + self.pairs.bias[:, None]
+        tables = tables.view(b, self.settings.layers, 2, self.settings.heads, n, n)
+        bias, pull = tables[:, :, 0], tables[:, :, 1] * inverse[:, None, None]
+        for i, layer in enumerate(self.layers):
+            pairs = (bias[:, i], pull[:, i])
+            x, v, p, a = layer(x, v, p, a, pairs=pairs, positions=positions, mask=mask, level=level)
         return x, v, p, a
