@@ -94,8 +94,10 @@ class HeadwiseLayer(nn.Module):
         def by_head(t: Tensor) -> Tensor:
             return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        logits = by_head(q) @ by_head(k).transpose(-1, -2) / math.sqrt(c // self.heads)
-        attention = nn.functional.silu(logits + bias) * (mask[:, None] * mask[:, None].mT * _ATTENTION_SCALE)
+        # What can be scaled or masked atom by atom is not done pair by pair.
+        logits = by_head(q / math.sqrt(c // self.heads)) @ by_head(k).transpose(-1, -2)
+        attention = nn.functional.silu(logits + bias)
+        sent = mask[:, None] * _ATTENTION_SCALE
         gated = torch.sigmoid(gate)[:, :, None] * v4
         stacked = [values, self.pseudo_values(pn), gated.flatten(-2), self.axial_values(an).flatten(-2)]
         # Heads own channels: (.., 3, C) is regrouped so that each head's slice holds its three components.
@@ -108,11 +110,11 @@ class HeadwiseLayer(nn.Module):
             ],
             dim=-1,
         )
-        messages = attention @ packed
+        messages = attention @ (packed * sent)
         d, e = c // self.heads, self.odd // self.heads
         s, ps, y, ay = messages.split([d, e, 3 * d, 3 * e], dim=-1)
         # Sum over j of c_ij (r_i - r_j) w_j without a tensor of all pairs and three axes.
-        weighted = by_head(radial)
+        weighted = by_head(radial) * sent
         moved = (weighted[..., None, :] * positions[:, None, :, :, None]).flatten(-2)
         sums = (attention * pull) @ torch.cat([weighted, moved], dim=-1)
         total, moved = sums.split([d, 3 * d], dim=-1)
