@@ -10,6 +10,7 @@ from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.branch_bound import best_permutation, group_rmsd_matrix
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.graph import bonds_kept, hop_counts
+from conformergen.geometry.quasi_newton import minimise, spring_compliance
 from conformergen.geometry.rmsd import kabsch_rotation, largest_root, rmsd_matrix
 from conformergen.geometry.stereo import stereo_ok
 
@@ -165,3 +166,52 @@ def test_duplicates_are_found_across_rotation():
         rule=DuplicateRule(),
     )
     assert kept == [0, 2]
+
+
+def test_quasi_newton_finds_the_minimum_of_a_spring_network():
+    rng = np.random.default_rng(0)
+    rest = rng.normal(size=(12, 3)) * 2.0
+    hops = np.minimum(np.abs(np.arange(12)[:, None] - np.arange(12)), 15).astype(np.uint8)
+    lengths = np.linalg.norm(rest[:, None] - rest, axis=-1)
+    stiff = 500.0 / (1.0 + hops) ** 3 * (hops > 0)
+    calls = []
+
+    def parts(flat):
+        x = np.reshape(flat, (12, 3))
+        arms = x[:, None] - x
+        far = np.sqrt((arms**2).sum(-1)) + np.eye(12)
+        return arms, far, far - np.eye(12) - lengths
+
+    def energy(flat):
+        calls.append(flat)
+        return float(0.25 * (stiff * parts(flat)[2] ** 2).sum())
+
+    def gradient(flat):
+        assert flat == calls[-1]
+        arms, far, off = parts(flat)
+        return tuple(((stiff * off / far)[..., None] * arms).sum(1).ravel())
+
+    start = rest + 0.2 * rng.normal(size=rest.shape)
+    found, reached = minimise(energy, gradient, start, hops, max_steps=200)
+    assert reached
+    assert energy(found.ravel().tolist()) < 1e-2 < 0.01 * energy(start.ravel().tolist())
+    assert len(calls) < 60
+    assert minimise(energy, gradient, start, hops, max_steps=1)[1] is False
+
+    def broken(flat):
+        return energy(flat) if flat == start.ravel().tolist() else np.nan
+
+    stayed, reached = minimise(broken, gradient, start, hops, max_steps=9)
+    assert not reached
+    np.testing.assert_array_equal(stayed, start)
+
+
+def test_springs_are_a_hessian():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(7, 3))
+    hops = np.abs(np.arange(7)[:, None] - np.arange(7)).astype(np.uint8)
+    lower = np.tril(spring_compliance(x, hops))
+    inverse = lower + np.tril(lower, -1).T
+    values = np.linalg.eigvalsh(np.linalg.inv(inverse))
+    assert values.min() == pytest.approx(5.0, rel=1e-3)  # moving all atoms together meets the floor alone
+    assert values.max() > 700.0
