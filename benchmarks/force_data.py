@@ -1,6 +1,6 @@
 """GFN2-xTB energies and gradients where the model's samples lie: what a potential is trained on.
 
-    python benchmarks/force_data.py -o runs/forces --part 1/40 [--minutes 60]
+    python benchmarks/force_data.py -o runs/forces --part 1/60
 
 Molecules are those of ``data/single-points``, ``candidates``, ``relaxed`` and ``minima``, in a random order. Of each:
 samples of the shipped model and three steps of L-BFGS from each, single MMFF94s minima, and known GFN2-xTB minima with

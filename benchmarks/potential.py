@@ -6,7 +6,7 @@
 ``pack`` puts parts of force_data.py, the single points and the GFN2-xTB minima of ``data/`` into one file; isomers that
 are held out (a tenth, by their keys, as for ``train-ranker``) are marked. ``train`` needs neither RDKit nor xTB. A
 batch holds some geometries each of isomers of about one size; errors of energies are of centred ones. The schedule goes
-by time. OUT/potential and OUT/ranker are folders as of ``train-ranker``: ``benchmarks/selection.py --rankers`` scores
+by time. About 45 GB of a GPU. OUT/potential and OUT/ranker are folders as of ``train-ranker``: ``benchmarks/selection.py --rankers`` scores
 what they pick.
 """
 
@@ -268,7 +268,7 @@ def huber(square: Tensor) -> Tensor:
 class Work:
     """Loss and gradients of batches of one kind: with ``graphs``, each bucket's work is captured once and replayed.
 
-    A step has thousands of small kernels: launched one by one they take ten times as long.
+    A step has thousands of small kernels: launched one by one they take four times as long.
     """
 
     def __init__(
@@ -334,7 +334,7 @@ class Work:
 
 
 def quality(network: EnergyNetwork, held: dict[int, Bucket]) -> dict[str, float]:
-    """Errors on held-out isomers: of energies of each kind, kcal/mol; of gradients, kcal/mol/Å."""
+    """Errors on held-out isomers: of energies of each kind, kcal/mol; of gradients, kcal/mol/Å, padding counted."""
     device = next(network.parameters()).device
     rng = torch.Generator(device).manual_seed(0)
     found: dict[str, list[Tensor]] = {"plain": [], "forced": [], "ranked": [], "gradient": []}
@@ -374,7 +374,6 @@ class Fit:
         while (share := (time.monotonic() - began) / (60.0 * minutes)) < 1.0:
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (step + 1) / 300) * 0.5 * (1.0 + np.cos(np.pi * share))
-            losses = []
             for work in works:
                 work.weight.fill_(weights[0] + (weights[1] - weights[0]) * share)
             # A capture runs the work for practice: its gradients do not count.

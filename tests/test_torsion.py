@@ -25,7 +25,6 @@ from conformergen.chem.molecule import ELEMENT_SYMBOLS
 from conformergen.chem.torsion_library import count, draw, load_library, save_library, shipped_library, surroundings
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.errors import InputError
-from conformergen.geometry.graph import hop_counts
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
 from conformergen.workflows.generate.seeding import CANDIDATES
@@ -204,7 +203,7 @@ def test_torsions_are_held_and_the_rest_is_minimised():
 
     def minimised(constant):
         mol = mol_with_conformers(molecule, starts)
-        held = HeldTorsions(quartets=quartets, degrees=wanted, constant=constant, hops=hop_counts(molecule.graph))
+        held = HeldTorsions(quartets=quartets, degrees=wanted, constant=constant)
         _, energies = minimise_mmff(mol, max_steps=500, held=held if constant else None)
         minima = np.array([c.GetPositions() for c in mol.GetConformers()])
         np.testing.assert_allclose(_energies(molecule, minima), energies, atol=1.0)

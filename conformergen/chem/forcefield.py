@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
+from conformergen.geometry.graph import MAX_HOPS
 from conformergen.geometry.quasi_newton import minimise
 
 #: Degrees that a held torsion may move before it is pulled back.
@@ -22,13 +23,11 @@ class HeldTorsions:
         quartets: Atoms of each torsion.
         degrees: Where each conformer has them.
         constant: kcal/mol/degree²; the pull on what is more than 15 degrees off.
-        hops: Bonds between atoms.
     """
 
     quartets: Int64[np.ndarray, "rotor 4"]
     degrees: Float64[np.ndarray, "conf rotor"]
     constant: float
-    hops: UInt8[np.ndarray, "atom atom"]
 
 
 def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +56,7 @@ def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = 
 def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndarray:
     properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
     quartets = held.quartets.tolist()
+    hops = np.minimum(Chem.GetDistanceMatrix(mol), MAX_HOPS).astype(np.uint8)
     converged = []
     for conformer, degrees in zip(mol.GetConformers(), held.degrees.tolist(), strict=True):
         field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=conformer.GetId())
@@ -65,7 +65,7 @@ def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndar
             field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
         # Half the evaluations of RDKit's own minimiser, which starts from the unit matrix.
         positions, done = minimise(
-            field.CalcEnergy, field.CalcGrad, conformer.GetPositions(), held.hops, max_steps=max_steps
+            field.CalcEnergy, field.CalcGrad, conformer.GetPositions(), hops, max_steps=max_steps
         )
         conformer.SetPositions(positions)
         converged.append(done)

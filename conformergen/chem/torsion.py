@@ -23,7 +23,6 @@ from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.chem.torsion_library import draw, shipped_library, surroundings
 from conformergen.errors import InputError
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
-from conformergen.geometry.graph import hop_counts
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule
 
@@ -269,7 +268,7 @@ def _minimised(
     mol = mol_with_conformers(molecule, positions)
     held = None
     if settings.hold > 0 and len(quartets):
-        held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold, hops=hop_counts(molecule.graph))
+        held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold)
     _, energies = minimise_mmff(mol, max_steps=settings.max_steps, held=held)
     minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
     good = stereo_ok(minima, molecule.graph)

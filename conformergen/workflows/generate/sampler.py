@@ -21,8 +21,8 @@ _RANKED_WINDOW: Final = 4.0
 _MACROCYCLE_WINDOW: Final = 10.0
 #: Repeats are drawn with probability falling as exp(-E/temperature); kcal/mol, what the ranker is off by.
 RANKED_TEMPERATURE: Final = 1.0
-#: Atom pairs in a batch: what stays in a CPU's caches; on a GPU, enough to hide the launch of kernels.
-_PAIR_BUDGET: Final = {"cpu": 100_000, "cuda": 1_600_000}
+#: Atom pairs in a batch on a GPU: enough to hide the launch of kernels.
+_CUDA_PAIR_BUDGET: Final = 1_600_000
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -44,9 +44,9 @@ class ModelSampler:
         if settings.seeds == "auto":
             self.seeder = "torsion+mmff94s" if self.model.seeds_mmff94s else "etkdg"
         self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
-        self.sampling = SamplingSettings(
-            sampler=settings.sampler, steps=settings.steps, pair_budget=_PAIR_BUDGET[self.device.type]
-        )
+        self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
+        if self.device.type == "cuda":
+            self.sampling = replace(self.sampling, pair_budget=_CUDA_PAIR_BUDGET)
 
     def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers.
