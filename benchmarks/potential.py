@@ -6,8 +6,8 @@
 ``pack`` puts parts of force_data.py, the single points and the GFN2-xTB minima of ``data/`` into one file; isomers that
 are held out (a tenth, by their keys, as for ``train-ranker``) are marked. ``train`` needs neither RDKit nor xTB. A
 batch holds some geometries each of isomers of about one size; errors of energies are of centred ones. The schedule goes
-by time. About 45 GB of a GPU. OUT/potential and OUT/ranker are folders as of ``train-ranker``: ``benchmarks/selection.py --rankers`` scores
-what they pick.
+by time. It takes about 45 GB of a GPU. OUT/potential and OUT/ranker are folders as of ``train-ranker``:
+``benchmarks/selection.py --rankers`` scores what they pick.
 """
 
 import argparse
