@@ -25,7 +25,7 @@ TRAINING = DATA / "reference-drugs" / "molecules.smi"
 TRAINING_SETS = (
     ("reference-drugs/singles", 800, 1),
     ("reference-drugs/ensembles", 500, 1),
-    ("reference-drugs/complete", 25, 1),
+    ("reference-drugs/complete", 39, 1),
     ("single-points", 2000, 10),
     ("reference-drugs/relaxed", 1200, 1),
     ("reference-drugs/candidates", 1200, 1),
