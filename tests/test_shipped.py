@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
@@ -56,20 +57,37 @@ def test_reference_set_holds_no_molecule_of_the_published_test_list(shared):
     assert not listed & {connectivity_key(s.molecule.smiles) for s in read_folder(BUNDLED)}
 
 
-def test_training_molecules_are_apart_from_every_test_molecule(shared):
-    """By connectivity and by Murcko scaffold, against the published test list and the validation excerpt."""
+def _scaffold(smiles):
+    return MurckoScaffold.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(smiles), includeChirality=False)
 
-    def scaffold(smiles):
-        return MurckoScaffold.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(smiles), includeChirality=False)
 
-    kept_out = []
+def _kept_out(shared):
+    """SMILES of the published test list and of the validation excerpt."""
+    found = []
     for path in (shared / "smiles" / "geom_drugs_test_list.csv", shared / "geom_drugs_excerpt" / "index.csv"):
         with path.open() as file:
-            kept_out += [row["smiles"] for row in csv.DictReader(file)]
+            found += [row["smiles"] for row in csv.DictReader(file)]
+    return found
+
+
+def test_training_molecules_are_apart_from_every_test_molecule(shared):
+    """By connectivity and by Murcko scaffold, against the published test list and the validation excerpt."""
+    kept_out = _kept_out(shared)
     ours = [line.split()[0] for line in TRAINING.read_text().splitlines()]
     assert len(ours) >= 500
     assert not {connectivity_key(s) for s in kept_out} & {connectivity_key(s) for s in ours}
-    assert not {scaffold(s) for s in kept_out} & {scaffold(s) for s in ours}
+    assert not {_scaffold(s) for s in kept_out} & {_scaffold(s) for s in ours}
+
+
+def test_searched_molecules_are_apart_from_every_test_molecule(shared):
+    """By connectivity and, where there is more than a benzene ring, by scaffold."""
+    searched = [s for p in sorted((DATA / "searched-torsions").glob("*.npz")) for s in np.load(p)["smiles"].tolist()]
+    assert len(searched) > 3000
+    keys = {connectivity_key(s) for s in searched}
+    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "reference-drugs/complete")}
+    assert not keys & {connectivity_key(s) for s in _kept_out(shared)}
+    assert not keys & complete
+    assert not ({_scaffold(s) for s in _kept_out(shared)} - {"", "c1ccccc1"}) & {_scaffold(s) for s in searched}
 
 
 def test_default_checkpoint_is_small_and_exactly_equivariant(ensembles):

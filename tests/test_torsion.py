@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from conformergen.chem import (
     HeldTorsions,
@@ -22,7 +23,15 @@ from conformergen.chem import (
     torsion_search,
 )
 from conformergen.chem.molecule import ELEMENT_SYMBOLS
-from conformergen.chem.torsion_library import count, draw, load_library, save_library, shipped_library, surroundings
+from conformergen.chem.torsion_model import (
+    BINS,
+    Rotors,
+    TorsionModel,
+    describe,
+    draw_torsions,
+    shipped_torsion_model,
+    torsion_quartets,
+)
 from conformergen.datasets.pairing import SeedSettings, with_seeds
 from conformergen.errors import InputError
 from conformergen.geometry.stereo import stereo_ok
@@ -100,14 +109,12 @@ def test_molecules_without_rotors_or_parameters_give_their_seeds():
         assert bool(np.isfinite(energies).all()) is finite
 
 
-def _likely(smiles, *, uniform=0.01):
-    """Distributions of a molecule's torsions, by the atoms of the bond."""
+def _described(smiles, *, n=1):
+    """A molecule's graph, its rotors and what the network reads of some embeddings."""
     molecule = molecule_from_smiles(smiles)
-    found = surroundings(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
-    p = shipped_library().distributions(found, uniform=uniform)
-    numbers = molecule.graph.atomic_numbers[found.quartets]
-    names = ["".join(ELEMENT_SYMBOLS[z] for z in row) for row in numbers]
-    return {min(name, name[::-1]): values for name, values in zip(names, p, strict=True)}
+    quartets = torsion_quartets(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
+    positions = embed(molecule, n, seed=0).astype(np.float64)
+    return molecule.graph, quartets, describe(molecule.graph, quartets, positions), positions
 
 
 def test_stereo_that_the_force_field_inverts_is_kept():
@@ -118,26 +125,92 @@ def test_stereo_that_the_force_field_inverts_is_kept():
     assert stereo_ok(positions, molecule.graph).all()
 
 
-def test_library_knows_amides_and_chains():
-    likely = _likely("CCNC(=O)CCC")
-    assert likely["CNCO"][:3].sum() > 0.8  # trans: carbon beside oxygen
-    assert likely["CCCC"][[*range(4, 8), *range(15, 18)]].sum() > 0.7  # gauche and anti
-    np.testing.assert_allclose([p.sum() for p in likely.values()], 1.0)
-    assert all(np.ptp(p) < 1e-12 for p in _likely("CCNC(=O)CCC", uniform=1.0).values())
+def test_model_knows_amides_and_chains():
+    graph, quartets, described, _ = _described("CCNC(=O)CCC")
+    degrees = draw_torsions(shipped_torsion_model(), described, 400, np.random.default_rng(0), uniform=0.01)
+    names = ["".join(ELEMENT_SYMBOLS[z] for z in row) for row in graph.atomic_numbers[quartets]]
+    drawn = {min(name, name[::-1]): np.abs(degrees[:, i]) for i, name in enumerate(names)}
+    assert (drawn["CNCO"] < 30).mean() > 0.7  # trans: carbon beside oxygen
+    chain = drawn["CCCC"]
+    assert ((chain > 40) & (chain < 90) | (chain > 150)).mean() > 0.7  # gauche and anti
 
 
-def test_library_counts_draws_and_comes_back(tmp_path):
-    molecule = molecule_from_smiles("OCCN")
-    found = surroundings(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
-    degrees = np.array([[65.0] * len(found.quartets), [-175.0] * len(found.quartets)])
-    library = count([(found, degrees, np.array([0.0, 60.0]))] * 5)
-    for least, known in ((5, True), (6, False)):
-        save_library(library, tmp_path / "l.npz", least=least)
-        p = load_library(tmp_path / "l.npz").distributions(found, uniform=0.01)
-        assert bool((p[:, 6] > 0.6).all()) is known
-    drawn = draw(np.eye(18)[[6, 17]], 200, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.floor(np.abs(drawn) / 10.0), np.tile([6, 17], (200, 1)))
-    assert 50 < (drawn[:, 0] > 0).sum() < 150
+def test_draws_are_repeatable_and_uniform_where_asked():
+    _, quartets, described, _ = _described("OCCNC", n=3)
+    model = shipped_torsion_model()
+    first, again, other = (
+        draw_torsions(model, described, 50, np.random.default_rng(seed), uniform=0.1) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (50, len(quartets))
+    assert np.abs(first).max() <= 180.0
+    flat = draw_torsions(model, described, 3000, np.random.default_rng(0), uniform=1.0)
+    counts = np.histogram(flat, bins=6, range=(-180.0, 180.0))[0] / flat.size
+    np.testing.assert_allclose(counts, 1 / 6, atol=0.02)
+
+
+def test_torsions_are_drawn_given_each_other():
+    """The two bonds beside an ether's oxygen are never both gauche of opposite sign."""
+    _, quartets, described, _ = _described("CCOCC")
+    degrees = draw_torsions(shipped_torsion_model(), described, 2000, np.random.default_rng(0), uniform=0.01)
+    a, b = degrees.T
+    assert len(quartets) == 2
+    gauche = (np.abs(a) < 100) & (np.abs(b) < 100)
+    opposite = (a[gauche] * b[gauche] < 0).mean()
+    assert opposite < 0.35  # each by itself: a half
+
+
+def test_starts_differ_from_each_other_where_draws_do():
+    mol = to_mol(molecule_from_smiles("OCc1ccccc1"))
+    quartets = torsion_quartets(molecule_from_smiles("OCc1ccccc1").graph, rotors(mol)[:, 1:3])
+    period = torsion.periods(mol, quartets)
+    assert sorted(period) == [180.0, 360.0]
+    ring = int(period.argmin())
+    draws = np.zeros((5, 2))
+    draws[:, 1 - ring] = [60.0, 60.0, -60.0, 170.0, 100.0]
+    draws[:, ring] = [10.0, 185.0, -5.0, 0.0, 0.0]
+    assert torsion.apart(draws, period, 3, mirrored=False).tolist() == [0, 2, 3]
+    assert torsion.apart(draws, period, 3, mirrored=True).tolist() == [0, 3, 4]
+    assert torsion.apart(draws, period, 5, mirrored=True).tolist() == [0, 3, 4, 1, 2]
+    amine = to_mol(molecule_from_smiles("CN(C)CC(C)(C)C"))
+    assert torsion.periods(amine, np.array([[0, 1, 3, 4], [1, 3, 4, 5]])).tolist() == [360.0, 120.0]
+
+
+def test_mirror_images_have_the_other_handedness():
+    graph, quartets, described, positions = _described("C[C@H](O)[C@@H](N)CCO", n=2)
+    mirrored = describe(graph, quartets, -positions)
+    np.testing.assert_array_equal(mirrored.sides, 2 - described.sides)
+    assert (described.sides != 1).any()
+    assert (mirrored.relations != described.relations).any()
+
+
+def test_network_is_the_same_in_torch_and_padded():
+    """Two molecules, padded to one size, with torch, against each with NumPy."""
+    model = shipped_torsion_model()
+    trained = TorsionModel(weights={name: torch.from_numpy(w) for name, w in model.weights.items()}, ops=torch)
+    parts = [_described(smiles)[2] for smiles in ("OCCNC", "CC(C)COC(=O)c1ccccc1CO")]
+    padded = {}
+    for name in ("elements", "features", "pairs", "quartets", "sides", "relations"):
+        values = [getattr(part, name)[0] for part in parts]
+        shape = np.max([v.shape for v in values], axis=0)
+        padded[name] = torch.from_numpy(
+            np.stack([np.pad(v, [(0, n - m) for n, m in zip(shape, v.shape, strict=True)]) for v in values])
+        )
+    rng = np.random.default_rng(0)
+    sizes = [part.elements.shape[1] for part in parts], [part.quartets.shape[1] for part in parts]
+    atoms, turning = (torch.arange(max(size)) < torch.tensor(size)[:, None] for size in sizes)
+    radians = rng.uniform(-np.pi, np.pi, turning.shape).astype(np.float32)
+    known = rng.random(turning.shape) < 0.5
+    both = Rotors(**padded)
+    ends = trained.describe_ends(both, atoms=atoms)
+    theirs = trained.condition(ends, both, present=turning)(torch.from_numpy(radians), torch.from_numpy(known))
+    for i, part in enumerate(parts):
+        n = part.quartets.shape[1]
+        ours = model.condition(model.describe_ends(part), part)(radians[i : i + 1, :n], known[i : i + 1, :n])
+        assert ours.dtype == np.float32
+        assert ours.shape == (1, n, BINS)
+        np.testing.assert_allclose(theirs[i, :n], ours[0], atol=1e-3)
 
 
 @pytest.mark.parametrize(("smiles", "embedded"), [("CCC1CCCCCCCCCCC1", 20), ("CCC1CCCCC1", 8)])

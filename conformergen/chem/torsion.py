@@ -3,12 +3,12 @@
 The random search of Saunders (J. Am. Chem. Soc. 1987, 109, 3150) in torsion space (Chang, Guida, Still 1989,
 doi 10.1021/ja00194a035). ETKDGv3 draws torsions as crystals show them; a molecule in the gas phase folds into forms
 that it hardly ever draws. A uniform draw followed by minimisation reaches these at the same cost, and one from the
-torsions of gas-phase minima (``torsion_library``) at half of it (docs/experiments.md).
+learned torsions of gas-phase minima (``torsion_model``) at less than half of it (docs/experiments.md).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, isnan
+from math import ceil, isnan, lcm
 from typing import Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from conformergen.chem.embedding import EmbedSettings, embed, random_seed
 from conformergen.chem.forcefield import HeldTorsions, minimise_mmff
 from conformergen.chem.molecule import atomic_masses, largest_ring, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
-from conformergen.chem.torsion_library import draw, shipped_library, surroundings
+from conformergen.chem.torsion_model import describe, draw_torsions, shipped_torsion_model, torsion_quartets
 from conformergen.errors import InputError
 from conformergen.geometry.duplicates import DuplicateRule, unique_conformers
 from conformergen.geometry.stereo import stereo_ok
@@ -36,6 +36,8 @@ _MIN_SEEDS: Final = 8
 HOLD: Final = 5e-4
 #: Atoms of a ring from which on it is a macrocycle.
 MACROCYCLE: Final = 9
+#: Torsions drawn for each start; what differs in some torsion by so many degrees from each earlier one goes first.
+_DRAWS, _APART = 3, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,8 @@ class TorsionSettings:
         pool: Minima made for each conformer asked for.
         seeds_share: One ETKDGv3 embedding for so many minima.
         macrocycle_share: The same where a ring has ``MACROCYCLE`` atoms or more: its forms come from embeddings alone.
-        uniform: Share of the torsions that is drawn uniformly, the others as ``chem.torsion_library`` has them; 1 is a
-            search without prejudice.
+        uniform: Share of the torsions that is drawn uniformly, the others by ``chem.torsion_model``; 1 is a search
+            without prejudice.
         hold: kcal/mol/degree² that pulls a torsion back to where it was put (``chem.forcefield.HeldTorsions``). MMFF94s
             turns the torsions of GFN2-xTB minima by .6 Å of RMSD and merges many of them; held, its minima are nearer
             to those. 0 gives minima of MMFF94s.
@@ -204,7 +206,7 @@ def torsion_minima(
     """
     settings = settings or TorsionSettings()
     mol = to_mol(molecule)
-    found = surroundings(molecule.graph, rotors(mol)[:, 1:3])
+    quartets = torsion_quartets(molecule.graph, rotors(mol)[:, 1:3])
     plain = EmbedSettings(mmff94s=False, timeout=settings.timeout)
 
     def unminimised() -> tuple[np.ndarray, np.ndarray]:
@@ -213,25 +215,58 @@ def torsion_minima(
 
     if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
         return unminimised()
-    turns = len(found.quartets) > 0
+    turns = len(quartets) > 0
     made = settings.pool * n if turns else n
     share = settings.seeds_share if largest_ring(molecule.smiles) < MACROCYCLE else settings.macrocycle_share
     n_seeds = max(_MIN_SEEDS, ceil(made / share)) if turns else made
     seeds = embed(molecule, min(made, n_seeds), seed=seed, settings=plain, note=note).astype(np.float64)
-    rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
-    likely = shipped_library().distributions(found, uniform=settings.uniform)
-    degrees = draw(likely, max(0, made - len(seeds)) if turns else 0, rng)
-    turned = [set_torsions(mol, seeds[i % len(seeds)], found.quartets, row) for i, row in enumerate(degrees)]
-    own = np.array([get_torsions(mol, p, found.quartets) for p in seeds])
-    degrees = np.concatenate([own, degrees.reshape(len(turned), len(found.quartets))])
-    positions, energies = _minimised(molecule, np.stack([*seeds, *turned]), found.quartets, degrees, settings)
-    if len(positions) == 0:  # clashes that inverted a centre, every time
-        positions, energies = _minimised(molecule, seeds, found.quartets, own, settings)
+    if turns:
+        rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
+        described = describe(molecule.graph, quartets, seeds)
+        drawn = draw_torsions(shipped_torsion_model(), described, _DRAWS * made, rng, uniform=settings.uniform)
+        rows = apart(drawn, periods(mol, quartets), made, mirrored=molecule.graph.achiral)
+        starts = np.array([set_torsions(mol, seeds[row % len(seeds)], quartets, drawn[row]) for row in rows.tolist()])
+        positions, energies = _minimised(molecule, starts, quartets, drawn[rows], settings)
+    if not turns or len(positions) == 0:  # clashes inverted a centre, every time
+        own = np.array([get_torsions(mol, p, quartets) for p in seeds])
+        positions, energies = _minimised(molecule, seeds, quartets, own, settings)
     if len(positions) == 0:  # MMFF94s itself inverts it, of sulfur for example
         return unminimised()
     return different(
         molecule, positions, energies, n, window=settings.window, mirrored=molecule.graph.achiral, same=settings.same
     )
+
+
+def periods(mol: Chem.Mol, quartets: Int64[np.ndarray, "rotor 4"]) -> Float64[np.ndarray, " rotor"]:
+    """Degrees after which a turned bond looks the same: less than 360 where all atoms at one end are alike."""
+    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+
+    def folds(centre: int, across: int) -> int:
+        atom = mol.GetAtomWithIdx(centre)
+        outer = [ranks[a.GetIdx()] for a in atom.GetNeighbors() if a.GetIdx() != across]
+        planar = atom.GetHybridization() == Chem.HybridizationType.SP2
+        return len(outer) if len(set(outer)) == 1 and (len(outer) == 3 or (len(outer) == 2 and planar)) else 1
+
+    return np.array([360.0 / lcm(folds(b, c), folds(c, b)) for _, b, c, _ in quartets.tolist()])
+
+
+def apart(
+    degrees: Float64[np.ndarray, "draw rotor"],
+    period: Float64[np.ndarray, " rotor"],
+    n: int,
+    *,
+    mirrored: bool,
+) -> Int64[np.ndarray, " n"]:
+    """``n`` of the draws: those that differ from each earlier one, then repeats; ``mirrored``: nor from its image."""
+    kept: list[int] = []
+    repeats: list[int] = []
+    for row, own in enumerate(degrees):
+        images = [own, -own] if mirrored else [own]
+        off = [np.abs((degrees[kept] - image + period / 2) % period - period / 2).max(axis=1) for image in images]
+        (kept if all((each > _APART).all() for each in off) else repeats).append(row)
+        if len(kept) == n:
+            break
+    return np.array((kept + repeats)[:n], dtype=np.int64)
 
 
 def different(
