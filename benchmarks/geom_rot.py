@@ -59,7 +59,7 @@ def thin(path: Path, wanted: dict[str, int], out: Path) -> None:
                 writer.write(raw.conformers[index])
 
 
-def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path, dict]:
+def generate(method: str, out: Path, checkpoint: str, steps: int, seed: int) -> tuple[Path, dict]:
     """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line.
 
     ``METHOD:N:W:R`` is the method with ``--pool N``, ``--ewin W`` and ``--refine R``, each of which may be empty or
@@ -83,6 +83,7 @@ def generate(method: str, out: Path, checkpoint: str, steps: int) -> tuple[Path,
         f"{2 * more}K",
     ]
     command += ["--method", name, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
+    command += ["--seed", str(seed)]
     for flag, value in zip(("--pool", "--ewin", "--refine"), options, strict=False):
         command += [flag, value] if value else []
     done = subprocess.run(command, capture_output=True, text=True)
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=100)
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", default="model,etkdg,etkdg+mmff94s")
     parser.add_argument("--strain", type=int, default=0)
     options = parser.parse_args()
@@ -131,7 +133,7 @@ def main() -> None:
     n = prepare(options.excerpt, options.out, options.select, options.cap)
     results, lines = {}, []
     for method in options.methods.split(","):
-        path, summary = generate(method, options.out, options.checkpoint, options.steps)
+        path, summary = generate(method, options.out, options.checkpoint, options.steps, options.seed)
         results[method] = evaluate(path, options.out / "reference.sdf")
         report = results[method].report
         (options.out / f"{method}.json").write_text(json.dumps(report, indent=1))
@@ -158,7 +160,7 @@ def main() -> None:
         differences.append(f"{metric} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]")
     text = "\n".join(
         [
-            f"{n} molecules, n = 2K, K <= {options.cap}, seed 0, threshold 0.75 Å, strict <; mean / median "
+            f"{n} molecules, n = 2K, K <= {options.cap}, seed {options.seed}, threshold 0.75 Å, strict <; mean / median "
             "[95 % interval of the mean over molecules].",
             "",
             "| method | COV-R % | MAT-R Å | COV-P % | MAT-P Å | molecules | without samples | samples | wrong stereo "
@@ -170,7 +172,7 @@ def main() -> None:
             "",
             f"{date.today()}, conformergen {conformergen.__version__}, RDKit {rdkit.__version__}, Python "
             f"{platform.python_version()}, {platform.machine()}, one core. Command: `python benchmarks/geom_rot.py "
-            f"EXCERPT.sdf.gz -o OUT --steps {options.steps} --strain {options.strain}`",
+            f"EXCERPT.sdf.gz -o OUT --steps {options.steps} --seed {options.seed} --strain {options.strain}`",
         ]
     )
     (options.out / "table.md").write_text(text + "\n")

@@ -65,7 +65,7 @@ class TorsionSettings:
     pool: int = 2
     seeds_share: int = 8
     macrocycle_share: int = 2
-    uniform: float = 0.1
+    uniform: float = 0.05
     hold: float = 0.0
     same: DuplicateRule = _SAME
     max_steps: int = 150

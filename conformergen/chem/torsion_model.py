@@ -35,9 +35,6 @@ PAIR_CODES: Final = _FAR + 5
 RELATION_SIZES: Final = (_FAR + 3, 5, 3, 3)
 #: Harmonics of a drawn torsion.
 HARMONICS: Final = 4
-#: Of each conditional distribution: broader than learned, because what is never drawn is never found
-#: (docs/experiments.md).
-_TEMPERATURE: Final = 1.5
 #: Volume of three unit vectors below which they lie in a plane.
 _FLAT: Final = 0.3
 #: Torsions are drawn in so many turns at most, and of as many starts at once as have so many pairs of rotors.
@@ -288,7 +285,7 @@ def draw_torsions(
         rows = np.arange(len(part))[:, None]
         for turn in np.array_split(rng.random((len(part), size)).argsort(axis=1), min(size, _TURNS), axis=1):
             logits = conditional(np.radians(degrees[part]).astype(np.float32), known)[rows, turn].astype(np.float64)
-            p = np.exp((logits - logits.max(axis=-1, keepdims=True)) / _TEMPERATURE)
+            p = np.exp(logits - logits.max(axis=-1, keepdims=True))
             p = (1.0 - uniform) * p / p.sum(axis=-1, keepdims=True) + uniform / BINS
             edges = p.cumsum(axis=-1)
             picked = (rng.random((*turn.shape, 1)) * edges[..., -1:] > edges).sum(axis=-1)
