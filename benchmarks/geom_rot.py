@@ -160,8 +160,8 @@ def main() -> None:
         differences.append(f"{metric} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]")
     text = "\n".join(
         [
-            f"{n} molecules, n = 2K, K <= {options.cap}, seed {options.seed}, threshold 0.75 Å, strict <; mean / median "
-            "[95 % interval of the mean over molecules].",
+            f"{n} molecules, n = 2K, K <= {options.cap}, seed {options.seed}, threshold 0.75 Å, strict <; "
+            "mean / median [95 % interval of the mean over molecules].",
             "",
             "| method | COV-R % | MAT-R Å | COV-P % | MAT-P Å | molecules | without samples | samples | wrong stereo "
             "| GFN2 strain kcal/mol, quartiles | CPU s per conformer | redrawn / fallback |",

@@ -1,7 +1,7 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--model default] [--rankers default,runs/rk] [--windows 3,4,5]
-        [--pool 4] [--uniform 0.1] [--hold 0.0005] [--max-steps 400]
+        [--pool 4] [--uniform 0.05] [--hold 0.0005] [--max-steps 400]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
 rankers order them, windows cut them, and COV/MAT of what would be emitted is computed. ``all`` emits every candidate,
