@@ -170,9 +170,9 @@ def test_starts_differ_from_each_other_where_draws_do():
     draws = np.zeros((5, 2))
     draws[:, 1 - ring] = [60.0, 60.0, -60.0, 170.0, 100.0]
     draws[:, ring] = [10.0, 185.0, -5.0, 0.0, 0.0]
-    assert torsion.apart(draws, period, 3, mirrored=False).tolist() == [0, 2, 3]
-    assert torsion.apart(draws, period, 3, mirrored=True).tolist() == [0, 3, 4]
-    assert torsion.apart(draws, period, 5, mirrored=True).tolist() == [0, 3, 4, 1, 2]
+    assert torsion.apart(draws, period, 5, mirrored=False).tolist() == [0, 2, 3, 4]
+    assert torsion.apart(draws, period, 5, mirrored=True).tolist() == [0, 3, 4]
+    assert torsion.apart(draws, period, 2, mirrored=True).tolist() == [0, 3]
     amine = to_mol(molecule_from_smiles("CN(C)CC(C)(C)C"))
     assert torsion.periods(amine, np.array([[0, 1, 3, 4], [1, 3, 4, 5]])).tolist() == [360.0, 120.0]
 

@@ -36,8 +36,8 @@ _MIN_SEEDS: Final = 8
 HOLD: Final = 5e-4
 #: Atoms of a ring from which on it is a macrocycle.
 MACROCYCLE: Final = 9
-#: Torsions drawn for each start; what differs in some torsion by so many degrees from each earlier one goes first.
-_DRAWS, _APART = 3, 30.0
+#: Starts differ by so many degrees in some torsion; what does not is drawn again, in so many rounds at most.
+_APART, _ROUNDS = 30.0, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,11 +222,9 @@ def torsion_minima(
     seeds = embed(molecule, min(made, n_seeds), seed=seed, settings=plain, note=note).astype(np.float64)
     if turns:
         rng = np.random.default_rng(random_seed(molecule, seed, "torsions"))
-        described = describe(molecule.graph, quartets, seeds)
-        drawn = draw_torsions(shipped_torsion_model(), described, _DRAWS * made, rng, uniform=settings.uniform)
-        rows = apart(drawn, periods(mol, quartets), made, mirrored=molecule.graph.achiral)
-        starts = np.array([set_torsions(mol, seeds[row % len(seeds)], quartets, drawn[row]) for row in rows.tolist()])
-        positions, energies = _minimised(molecule, starts, quartets, drawn[rows], settings)
+        torsions, which = _starts(molecule, mol, seeds, quartets, made, rng, settings.uniform)
+        starts = [set_torsions(mol, seeds[i], quartets, row) for i, row in zip(which, torsions, strict=True)]
+        positions, energies = _minimised(molecule, np.array(starts), quartets, torsions, settings)
     if not turns or len(positions) == 0:  # clashes inverted a centre, every time
         own = np.array([get_torsions(mol, p, quartets) for p in seeds])
         positions, energies = _minimised(molecule, seeds, quartets, own, settings)
@@ -251,22 +249,41 @@ def periods(mol: Chem.Mol, quartets: Int64[np.ndarray, "rotor 4"]) -> Float64[np
 
 
 def apart(
-    degrees: Float64[np.ndarray, "draw rotor"],
-    period: Float64[np.ndarray, " rotor"],
-    n: int,
-    *,
-    mirrored: bool,
-) -> Int64[np.ndarray, " n"]:
-    """``n`` of the draws: those that differ from each earlier one, then repeats; ``mirrored``: nor from its image."""
+    degrees: Float64[np.ndarray, "draw rotor"], period: Float64[np.ndarray, " rotor"], n: int, *, mirrored: bool
+) -> Int64[np.ndarray, " kept"]:
+    """Up to ``n`` of the draws, each different from those before it; ``mirrored``: and from their mirror images."""
     kept: list[int] = []
-    repeats: list[int] = []
     for row, own in enumerate(degrees):
         images = [own, -own] if mirrored else [own]
         off = [np.abs((degrees[kept] - image + period / 2) % period - period / 2).max(axis=1) for image in images]
-        (kept if all((each > _APART).all() for each in off) else repeats).append(row)
+        if all((each > _APART).all() for each in off):
+            kept.append(row)
         if len(kept) == n:
             break
-    return np.array((kept + repeats)[:n], dtype=np.int64)
+    return np.array(kept, dtype=np.int64)
+
+
+def _starts(
+    molecule: Molecule,
+    mol: Chem.Mol,
+    seeds: np.ndarray,
+    quartets: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    uniform: float,
+) -> tuple[Float64[np.ndarray, "n rotor"], Int64[np.ndarray, " n"]]:
+    """Torsions, degrees, for ``n`` starts, and the seed of each; repeats where rounds of draws give nothing else."""
+    described, period = describe(molecule.graph, quartets, seeds), periods(mol, quartets)
+    degrees, which = np.empty((0, len(quartets))), np.empty(0, dtype=np.int64)
+    kept = which
+    for _ in range(_ROUNDS):
+        if (missing := n - len(kept)) == 0:
+            break
+        drawn = draw_torsions(shipped_torsion_model(), described, missing, rng, uniform=uniform)
+        degrees, which = np.concatenate([degrees, drawn]), np.concatenate([which, np.arange(missing) % len(seeds)])
+        kept = apart(degrees, period, n, mirrored=molecule.graph.achiral)
+    rows = np.concatenate([kept, np.setdiff1d(np.arange(len(degrees)), kept)])[:n]
+    return degrees[rows], which[rows]
 
 
 def different(

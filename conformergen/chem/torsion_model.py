@@ -38,7 +38,7 @@ HARMONICS: Final = 4
 #: Volume of three unit vectors below which they lie in a plane.
 _FLAT: Final = 0.3
 #: Torsions are drawn in so many turns at most, and of as many starts at once as have so many pairs of rotors.
-_TURNS, _PAIRS = 12, 20_000
+_TURNS, _PAIRS = 6, 4_000
 _EPSILON: Final = 1e-5
 _FILE: Final = Path(__file__).with_name("torsions.safetensors")
 
