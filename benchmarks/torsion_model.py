@@ -129,7 +129,10 @@ def write(path: Path, found: list[Torsions]) -> None:
         kind = np.float16 if name in ("radians", "energies") else np.uint16
         packed[name] = np.concatenate([v.astype(kind).ravel() for v in values])
         packed[f"{name}.shapes"] = np.array([v.shape for v in values])
-    np.savez_compressed(path, **packed)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **packed)
+    partial.replace(path)
 
 
 def read(path: Path) -> list[Torsions]:
