@@ -9,7 +9,7 @@ code with NumPy.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -272,14 +272,7 @@ def draw_torsions(
     for begin in range(0, n, step):
         part = np.arange(begin, min(begin + step, n))
         conformers = part % len(rotors.sides)
-        own = Rotors(
-            elements=rotors.elements,
-            features=rotors.features,
-            pairs=rotors.pairs,
-            quartets=rotors.quartets,
-            sides=rotors.sides[conformers],
-            relations=rotors.relations[conformers],
-        )
+        own = replace(rotors, sides=rotors.sides[conformers], relations=rotors.relations[conformers])
         conditional = model.condition(ends, own)
         known = np.zeros((len(part), size), dtype=bool)
         rows = np.arange(len(part))[:, None]
