@@ -1,14 +1,17 @@
 """Architecture, doors and plug-in rooms."""
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import conformergen
-from conformergen.cli import app
+from conformergen.cli import app, conformers
+from conformergen.workflows.generate.settings import GenerateSettings
 
 ROOT = Path(__file__).parent.parent
 DOORS = ([sys.executable, "-m", "conformergen"], [sys.executable, str(ROOT / "cli.py")])
@@ -36,6 +39,14 @@ def test_every_plugin_file_is_listed(room):
 def test_doors_are_one_program(door):
     done = subprocess.run([*door, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"conformergen {conformergen.__version__}"
+
+
+def test_defaults_of_the_command_are_those_of_the_settings():
+    """The command does not import the settings, so that its help is cheap."""
+    offered = inspect.signature(conformers.generate).parameters
+    shared = [f for f in fields(GenerateSettings) if f.name in offered and f.name not in ("n", "per_reference")]
+    assert {"pool", "steps", "seed"} <= {f.name for f in shared}
+    assert {f.name: offered[f.name].default for f in shared} == {f.name: f.default for f in shared}
 
 
 def test_help_imports_no_torch_and_is_cheap():
