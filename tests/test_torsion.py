@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torsion_model as training
 
 from conformergen.chem import (
     HeldTorsions,
@@ -211,6 +212,56 @@ def test_network_is_the_same_in_torch_and_padded():
         assert ours.dtype == np.float32
         assert ours.shape == (1, n, BINS)
         np.testing.assert_allclose(theirs[i, :n], ours[0], atol=1e-3)
+
+
+def _learned(smiles, n=3):
+    """What the training reads of embeddings, and their mirror images' codes."""
+    molecule = molecule_from_smiles(smiles)
+    positions = embed(molecule, n, seed=0)
+    found = training.torsions_of(molecule, positions, np.arange(float(n)))
+    return found, describe(molecule.graph, found.rotors.quartets[0], -positions.astype(np.float64))
+
+
+def test_training_data_survive_their_file_and_are_mirrored(tmp_path):
+    made = [_learned(smiles) for smiles in ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")]
+    training.write(tmp_path / "000000.npz", [found for found, _ in made])
+    read = list(training.load(tmp_path))
+    assert [t.smiles for t in read] == [found.smiles for found, _ in made]
+    data = training.Padded(read)
+    for i, (found, mirrored) in enumerate(made):
+        np.testing.assert_allclose(read[i].radians, found.radians, atol=2e-3)
+        ids = torch.tensor([i])
+        seen = set()
+        for _ in range(20):
+            batch, radians, present, turning = data.batch(ids, 4)
+            assert present.all()
+            assert turning.all()
+            for row in range(4):
+                near = [np.abs(sign * read[i].radians - radians[row].numpy()).max(1) for sign in (1, -1)]
+                sign, conformer = np.unravel_index(np.argmin(near), (2, 3))
+                codes = (found.rotors, mirrored)[sign]
+                seen.add((sign, conformer))
+                np.testing.assert_array_equal(batch.sides[row], codes.sides[conformer])
+                np.testing.assert_array_equal(batch.relations[row], codes.relations[conformer])
+        assert len(seen) >= 4
+
+
+def test_training_reaches_every_weight():
+    data = training.Padded([_learned(smiles)[0] for smiles in ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")])
+    torch.manual_seed(0)
+    weights = training.initial(16, 1, 1, 4)
+    optimiser = torch.optim.Adam(weights.values(), lr=0.01)
+    model, ids, losses = TorsionModel(weights=weights, ops=torch), torch.arange(2), []
+    for _ in range(40):
+        loss = training.nats(model, data, ids, 8, known=True, score=False).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    # Keys shifted alike change nothing.
+    grads = {name: w.grad for name, w in weights.items() if not name.endswith(".k.bias")}
+    assert all(g is not None and g.abs().sum() > 0 for g in grads.values())
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize(("smiles", "embedded"), [("CCC1CCCCCCCCCCC1", 20), ("CCC1CCCCC1", 8)])
