@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout, one_hot
 
@@ -292,6 +292,8 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     rng, begin = np.random.default_rng(0), time.monotonic()
     weights = initial(options.channels, options.layers, options.rotor_layers, options.heads)
+    if options.init is not None:
+        weights = {name: nn.Parameter(torch.from_numpy(w).float()) for name, w in load_file(options.init).items()}
     averaged = {name: w.detach().clone() for name, w in weights.items()}
     model = TorsionModel(weights=weights, ops=torch, dropout=lambda x: dropout(x, options.dropout))
     optimiser = torch.optim.AdamW(weights.values(), lr=options.lr, weight_decay=options.decay, betas=(0.9, 0.98))
@@ -334,6 +336,7 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("data", type=Path, nargs="+", help="folders of shards, or of parts of search")
     training.add_argument("-o", "--out", type=Path, required=True)
+    training.add_argument("--init", type=Path, help="weights to go on from; they have the sizes")
     training.add_argument("--minutes", type=float, default=60.0)
     for name, value in (("channels", 96), ("layers", 4), ("rotor-layers", 3), ("heads", 8)):
         training.add_argument(f"--{name}", type=int, default=value)
