@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout, one_hot
 
@@ -36,6 +36,7 @@ from conformergen.chem.torsion_model import (
     Rotors,
     TorsionModel,
     describe,
+    load_torsion_model,
     torsion_quartets,
 )
 from conformergen.datasets.ranked import RankedSet
@@ -291,9 +292,11 @@ def train(options: argparse.Namespace) -> None:
     data, held_out, share = Padded(found), Padded(judges), torch.tensor(shares)
     torch.manual_seed(0)
     rng, begin = np.random.default_rng(0), time.monotonic()
-    weights = initial(options.channels, options.layers, options.rotor_layers, options.heads)
-    if options.init is not None:
-        weights = {name: nn.Parameter(torch.from_numpy(w).float()) for name, w in load_file(options.init).items()}
+    if options.init is None:
+        weights = initial(options.channels, options.layers, options.rotor_layers, options.heads)
+    else:
+        known = load_torsion_model(options.init).weights
+        weights = {name: nn.Parameter(torch.from_numpy(w)) for name, w in known.items()}
     averaged = {name: w.detach().clone() for name, w in weights.items()}
     model = TorsionModel(weights=weights, ops=torch, dropout=lambda x: dropout(x, options.dropout))
     optimiser = torch.optim.AdamW(weights.values(), lr=options.lr, weight_decay=options.decay, betas=(0.9, 0.98))

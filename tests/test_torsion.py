@@ -40,6 +40,7 @@ from conformergen.records import ConformerSet
 from conformergen.workflows.generate.seeding import CANDIDATES
 
 CHIRAL = "C[C@H](O)[C@@H](N)CCOC(=O)/C=C/c1ccccc1"
+LEARNED = ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")
 
 
 def _energies(molecule, positions):
@@ -223,7 +224,8 @@ def _learned(smiles, n=3):
 
 
 def test_training_data_survive_their_file_and_are_mirrored(tmp_path):
-    made = [_learned(smiles) for smiles in ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")]
+    torch.manual_seed(0)
+    made = [_learned(smiles) for smiles in LEARNED]
     training.write(tmp_path / "000000.npz", [found for found, _ in made])
     read = list(training.load(tmp_path))
     assert [t.smiles for t in read] == [found.smiles for found, _ in made]
@@ -247,8 +249,8 @@ def test_training_data_survive_their_file_and_are_mirrored(tmp_path):
 
 
 def test_training_reaches_every_weight():
-    data = training.Padded([_learned(smiles)[0] for smiles in ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")])
     torch.manual_seed(0)
+    data = training.Padded([_learned(smiles)[0] for smiles in LEARNED])
     weights = training.initial(16, 1, 1, 4)
     optimiser = torch.optim.Adam(weights.values(), lr=0.01)
     model, ids, losses = TorsionModel(weights=weights, ops=torch), torch.arange(2), []
