@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
-from torch.nn.functional import dropout, one_hot
+from torch.nn.functional import dropout, layer_norm, linear, one_hot, silu
 
 from conformergen.checkpoint import load_model
 from conformergen.chem import get_torsions, rotors, to_mol, torsion_minima
 from conformergen.chem.torsion_model import (
     BINS,
     ELEMENTS,
+    EPSILON,
     FEATURE_SIZES,
     HARMONICS,
     PAIR_CODES,
@@ -62,10 +63,28 @@ SHARES = {"reference-gfnff": 0.3, "single-points": 0.7}
 JUDGES = ("candidates", "complete", "ensembles", "minima", "relaxed")
 PART = 100
 WARM_UP, EVALUATIONS = 200, 14
+#: Layers whose matrices map channels to channels.
+INNER = ("angle", "end", "gate", "k", "narrow", "o", "q", "token", "v", "wide")
 #: Share of a bin that its neighbours get, in training.
 SMOOTHING = 0.3
 #: Share of uniform in what is scored.
 UNIFORM = 0.05
+
+
+class FusedModel(TorsionModel):
+    """The same in torch's fused operations, in which a step of training takes three fifths of the time."""
+
+    def _shares(self, q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+        return (q / q.shape[-1] ** 0.5 @ k.transpose(-1, -2) + bias).softmax(-1)
+
+    def _linear(self, x: Tensor, at: str) -> Tensor:
+        return linear(x, self.weights[f"{at}.weight"], self.weights[f"{at}.bias"])
+
+    def _normed(self, x: Tensor, at: str) -> Tensor:
+        return layer_norm(x, x.shape[-1:], self.weights[f"{at}.weight"], self.weights[f"{at}.bias"], EPSILON)
+
+    def _silu(self, x: Tensor) -> Tensor:
+        return silu(x)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -277,6 +296,17 @@ def scored(model: TorsionModel, data: Padded) -> list[float]:
     return results
 
 
+def optimisers_of(weights: dict[str, Tensor], options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) for matrices inside, AdamW for all else."""
+    groups: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for name, w in weights.items():
+        groups[w.ndim == 2 and name.split(".")[-2] in INNER and not options.adamw].append(w)
+    others, matrices = groups
+    rates = {"lr": options.lr, "weight_decay": options.decay}
+    adamw = torch.optim.AdamW(others, betas=(0.9, 0.98), **rates)
+    return [adamw, torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **rates)] if matrices else [adamw]
+
+
 def train(options: argparse.Namespace) -> None:
     found, shares, judges = [], [], []
     for folder in options.data:
@@ -298,28 +328,29 @@ def train(options: argparse.Namespace) -> None:
         known = load_torsion_model(options.init).weights
         weights = {name: nn.Parameter(torch.from_numpy(w)) for name, w in known.items()}
     averaged = {name: w.detach().clone() for name, w in weights.items()}
-    model = TorsionModel(weights=weights, ops=torch, dropout=lambda x: dropout(x, options.dropout))
-    optimiser = torch.optim.AdamW(weights.values(), lr=options.lr, weight_decay=options.decay, betas=(0.9, 0.98))
+    model = FusedModel(weights=weights, ops=torch, dropout=lambda x: dropout(x, options.dropout))
+    optimisers = optimisers_of(weights, options)
     best, step, done, told = np.inf, 0, 0.0, 0
     while done < 1.0:
         done = (time.monotonic() - begin) / 60 / options.minutes
-        for group in optimiser.param_groups:
-            cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, done)))
+        cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, done)))
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = options.lr * min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * cosine)
         at = rng.integers(0, max(1, len(found) - 8 * options.molecules))
         near = data.order[at : at + 8 * options.molecules]
         ids = near[torch.multinomial(share[near], min(options.molecules, len(near)))]
         loss = nats(model, data, ids, options.conformers, known=True, score=False).mean()
-        optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights.values(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
         with torch.no_grad():
             torch._foreach_lerp_(list(averaged.values()), list(weights.values()), max(0.002, 9 / (step + 10)))
         step += 1
         if done * EVALUATIONS >= told + 1:
             told += 1
-            result = scored(TorsionModel(weights=averaged, ops=torch), held_out)
+            result = scored(FusedModel(weights=averaged, ops=torch), held_out)
             print(f"{step} steps, {time.monotonic() - begin:.0f} s: {result[0]:.3f} {result[1]:.3f}", flush=True)
             if result[1] < best:
                 best = result[1]
@@ -347,6 +378,7 @@ def main() -> None:
         training.add_argument(f"--{name}", type=int, default=value)
     for name, value in (("lr", 1e-3), ("decay", 0.1), ("dropout", 0.2)):
         training.add_argument(f"--{name}", type=float, default=value)
+    training.add_argument("--adamw", action="store_true", help="for the matrices too, instead of Muon")
     training.set_defaults(run=train)
     options = parser.parse_args()
     limit_threads()

@@ -183,25 +183,24 @@ def test_quasi_newton_finds_the_minimum_of_a_spring_network():
         return arms, far, far - np.eye(12) - lengths
 
     def energy(flat):
-        calls.append(flat)
         return float(0.25 * (stiff * parts(flat)[2] ** 2).sum())
 
     def gradient(flat):
-        assert flat == calls[-1]
+        calls.append(flat)
         arms, far, off = parts(flat)
         return tuple(((stiff * off / far)[..., None] * arms).sum(1).ravel())
 
     start = rest + 0.2 * rng.normal(size=rest.shape)
-    found, reached = minimise(energy, gradient, start, hops, max_steps=200)
+    found, reached = minimise(gradient, start, hops, max_steps=200)
     assert reached
     assert energy(found.ravel().tolist()) < 1e-2 < 0.01 * energy(start.ravel().tolist())
     assert len(calls) < 60
-    assert minimise(energy, gradient, start, hops, max_steps=1)[1] is False
+    assert minimise(gradient, start, hops, max_steps=1)[1] is False
 
     def broken(flat):
-        return energy(flat) if flat == start.ravel().tolist() else np.nan
+        return gradient(flat) if flat == start.ravel().tolist() else (np.nan,) * 36
 
-    stayed, reached = minimise(broken, gradient, start, hops, max_steps=9)
+    stayed, reached = minimise(broken, start, hops, max_steps=9)
     assert not reached
     np.testing.assert_array_equal(stayed, start)
 

@@ -1,5 +1,6 @@
 """Random torsion search: turning bonds, minima, repeats, mirror images; seeds relaxed from references."""
 
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -187,10 +188,11 @@ def test_mirror_images_have_the_other_handedness():
     assert (mirrored.relations != described.relations).any()
 
 
-def test_network_is_the_same_in_torch_and_padded():
+@pytest.mark.parametrize("kind", [TorsionModel, training.FusedModel])
+def test_network_is_the_same_in_torch_and_padded(kind):
     """Two molecules, padded to one size, with torch, against each with NumPy."""
     model = shipped_torsion_model()
-    trained = TorsionModel(weights={name: torch.from_numpy(w) for name, w in model.weights.items()}, ops=torch)
+    trained = kind(weights={name: torch.from_numpy(w) for name, w in model.weights.items()}, ops=torch)
     parts = [_described(smiles)[2] for smiles in ("OCCNC", "CC(C)COC(=O)c1ccccc1CO")]
     padded = {}
     for name in ("elements", "features", "pairs", "quartets", "sides", "relations"):
@@ -252,13 +254,16 @@ def test_training_reaches_every_weight():
     torch.manual_seed(0)
     data = training.Padded([_learned(smiles)[0] for smiles in LEARNED])
     weights = training.initial(16, 1, 1, 4)
-    optimiser = torch.optim.Adam(weights.values(), lr=0.01)
-    model, ids, losses = TorsionModel(weights=weights, ops=torch), torch.arange(2), []
+    optimisers = training.optimisers_of(weights, Namespace(lr=0.01, decay=0.0, adamw=False))
+    assert sum(len(g["params"]) for o in optimisers for g in o.param_groups) == len(weights)
+    model, ids, losses = training.FusedModel(weights=weights, ops=torch), torch.arange(2), []
     for _ in range(40):
         loss = training.nats(model, data, ids, 8, known=True, score=False).mean()
-        optimiser.zero_grad()
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         losses.append(float(loss.detach()))
     # Keys shifted alike change nothing.
     grads = {name: w.grad for name, w in weights.items() if not name.endswith(".k.bias")}

@@ -1,5 +1,6 @@
 """MMFF94s energies and minimisation (Halgren 1999, doi 10.1002/(SICI)1096-987X(199905)20:7<720)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
+from rdkit.ForceField.rdForceField import ForceField
 
 from conformergen.geometry.graph import MAX_HOPS
 from conformergen.geometry.quasi_newton import minimise
@@ -64,12 +66,19 @@ def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndar
         for atoms, angle in zip(quartets, degrees, strict=True):
             field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
         # Half the evaluations of RDKit's own minimiser, which starts from the unit matrix.
-        positions, done = minimise(
-            field.CalcEnergy, field.CalcGrad, conformer.GetPositions(), hops, max_steps=max_steps
-        )
+        positions, done = minimise(_gradient_of(field), conformer.GetPositions(), hops, max_steps=max_steps)
         conformer.SetPositions(positions)
         converged.append(done)
     return np.array(converged)
+
+
+def _gradient_of(field: ForceField) -> Callable[[list[float]], tuple[float, ...]]:
+    def gradient(coordinates: list[float]) -> tuple[float, ...]:
+        # RDKit's gradient is that of the last energy's distances. This forgets them, at a 25th of an energy's CPU.
+        field.Initialize()
+        return field.CalcGrad(coordinates)
+
+    return gradient
 
 
 def minimise_uff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +95,6 @@ def mmff_energies(mol: Chem.Mol) -> np.ndarray:
     properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
     if properties is None:
         return np.full(mol.GetNumConformers(), np.nan)
-    fields = (
-        rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=c.GetId()) for c in mol.GetConformers()
-    )
-    return np.array([field.CalcEnergy() for field in fields])
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+    field.Initialize()
+    return np.array([field.CalcEnergy(c.GetPositions().ravel().tolist()) for c in mol.GetConformers()])

@@ -39,7 +39,8 @@ HARMONICS: Final = 4
 _FLAT: Final = 0.3
 #: Torsions are drawn in so many turns at most, and of as many starts at once as have so many pairs of rotors.
 _TURNS, _PAIRS = 6, 4_000
-_EPSILON: Final = 1e-5
+#: Beside a variance.
+EPSILON: Final = 1e-5
 _FILE: Final = Path(__file__).with_name("torsions.safetensors")
 
 #: Of NumPy in workers, of torch in training.
@@ -244,7 +245,7 @@ class TorsionModel:
 
     def _normed(self, x: Array, at: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
-        scale = ((centred**2).mean(axis=-1, keepdims=True) + _EPSILON) ** -0.5
+        scale = ((centred**2).mean(axis=-1, keepdims=True) + EPSILON) ** -0.5
         return centred * scale * self.weights[f"{at}.weight"] + self.weights[f"{at}.bias"]
 
     def _silu(self, x: Array) -> Array:

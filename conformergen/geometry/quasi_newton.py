@@ -5,6 +5,7 @@ graph instead of the unit matrix, in the manner of model Hessians (Lindh et al. 
 """
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Final
 
 import numpy as np
@@ -23,8 +24,8 @@ _REACH: Final = 0.4
 #: Root mean square gradient, kcal/mol/Å, at which a minimum is reached; or so many steps that gain less, kcal/mol.
 _GRADIENT: Final = 0.05
 _SLOW, _GAIN = 3, 5e-4
-#: Share of the decrease promised by the slope that a step must give; else it is shortened by the factor.
-_ARMIJO, _SHORTER, _SHORTEST = 1e-4, 0.3, 1e-3
+#: Lengths that are tried of a step at most, none shorter than such a share of the one before.
+_TRIALS, _SHORTEST = 4, 0.1
 _SMALL: Final = 1e-6
 
 Coordinates = Float64[np.ndarray, " coordinate"]
@@ -53,7 +54,6 @@ def spring_compliance(
 
 
 def minimise(
-    energy: Callable[[list[float]], float],
     gradient: Callable[[list[float]], tuple[float, ...]],
     positions: Float64[np.ndarray, "atom 3"],
     hops: UInt8[np.ndarray, "atom atom"],
@@ -62,9 +62,10 @@ def minimise(
 ) -> tuple[Float64[np.ndarray, "atom 3"], bool]:
     """Positions (Å) of a minimum near ``positions``, and whether it was reached.
 
+    No energies: what a step gains is taken from the slopes along it at both ends, their mean (exact for a parabola).
+
     Args:
-        energy: kcal/mol of flat coordinates; always called before the gradient of the same.
-        gradient: kcal/mol/Å.
+        gradient: kcal/mol/Å, of flat coordinates.
         positions: Start.
         hops: Bonds between atoms; ``geometry.graph.hop_counts``.
         max_steps: Steps at most.
@@ -72,30 +73,27 @@ def minimise(
     inverse = spring_compliance(positions, hops)
     x = positions.ravel()
     limit = _GRADIENT**2 * len(x)
-    flat = x.tolist()
-    height, slope = energy(flat), np.array(gradient(flat))
-    slow = 0
+    slope = np.array(gradient(x.tolist()))
+    slow, ahead = 0, 0.0
     for _ in range(max_steps):
         step, promise = _step(inverse, slope)
-        share = 1.0
-        while True:
-            moved = (x + share * step).tolist()
-            there = energy(moved)
-            if there <= height + _ARMIJO * share * promise or share < _SHORTEST:
+        for trial in range(_TRIALS):
+            if trial:  # to where the slope would vanish
+                share = float(np.fmax(promise / (promise - ahead), _SHORTEST))
+                step, promise = share * step, share * promise
+            new = np.array(gradient((x + step).tolist()))
+            ahead = float(step @ new)
+            if promise + ahead <= 0.0:
                 break
-            share *= _SHORTER
-        if not np.isfinite(there):
+        if not isfinite(ahead):
             return x.reshape(-1, 3), False
-        step = share * step
-        new = np.array(gradient(moved))
-        change = new - slope
-        curvature = step @ change
+        change, curvature = new - slope, ahead - promise
         if curvature > 0.0:
             image = dsymv(1.0, inverse, change, lower=1)
-            both = (step * (0.5 * (1.0 + change @ image / curvature)) - image) / curvature
+            both = (0.5 * (1.0 + float(change @ image) / curvature) * step - image) / curvature
             inverse = dsyr2(1.0, step, both, a=inverse, lower=1, overwrite_a=1)
-        slow = slow + 1 if height - there < _GAIN else 0
-        x, height, slope = x + step, there, new
+        slow = slow + 1 if promise + ahead > -2.0 * _GAIN else 0
+        x, slope = x + step, new
         if slope @ slope < limit or slow == _SLOW:
             return x.reshape(-1, 3), True
     return x.reshape(-1, 3), False
