@@ -38,7 +38,8 @@ def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = 
     Args:
         mol: Molecule of our own making, never a caller's argument.
         max_steps: Iterations at most.
-        held: Torsions of the conformers that are pulled back when they leave.
+        held: Torsions of the conformers that are pulled back when they leave, by a constant that may be 0. With them
+            ``geometry.quasi_newton`` minimises; without, RDKit does, as ETKDGv3+MMFF94s is known.
 
     Returns:
         Whether each conformer converged, and energies in kcal/mol, without those of the pull (NaN without MMFF
@@ -65,7 +66,7 @@ def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndar
         field.Initialize()
         for atoms, angle in zip(quartets, degrees, strict=True):
             field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
-        # Half the evaluations of RDKit's own minimiser, which starts from the unit matrix.
+        # Half the gradients of RDKit's own minimiser, which starts from the unit matrix, and no energies.
         positions, done = minimise(_gradient_of(field), conformer.GetPositions(), hops, max_steps=max_steps)
         conformer.SetPositions(positions)
         converged.append(done)

@@ -318,9 +318,7 @@ def _minimised(
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
     """Minimise; what has the requested stereo is given."""
     mol = mol_with_conformers(molecule, positions)
-    held = None
-    if settings.hold > 0 and len(quartets):
-        held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold)
+    held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold)
     _, energies = minimise_mmff(mol, max_steps=settings.max_steps, held=held)
     minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
     good = stereo_ok(minima, molecule.graph)
