@@ -8,7 +8,8 @@
 energies that the ranker gives them, at about 1.3 CPU seconds a molecule. Parts of 100 molecules are written when they
 are done, and skipped when they are there. Isomers are drawn as for the other training data. ``train`` reads shards and
 such parts. A tenth of the isomers (by their keys, as for ``train-ranker``) is held out; the weights kept are those,
-averaged over steps, that predict the held-out GFN2-xTB minima best. The schedule goes by time; one CPU core will do.
+averaged over steps, that predict the held-out GFN2-xTB minima best: a run that overfits may be stopped. The schedule
+goes by time; one CPU core will do.
 Nats are for each torsion, in bins of ten degrees: of all torsions by themselves, and of a random part given the others.
 """
 
@@ -376,7 +377,7 @@ def main() -> None:
         training.add_argument(f"--{name}", type=int, default=value)
     for name, value in (("molecules", 48), ("conformers", 4)):
         training.add_argument(f"--{name}", type=int, default=value)
-    for name, value in (("lr", 1e-3), ("decay", 0.1), ("dropout", 0.2)):
+    for name, value in (("lr", 2e-3), ("decay", 0.1), ("dropout", 0.2)):
         training.add_argument(f"--{name}", type=float, default=value)
     training.add_argument("--adamw", action="store_true", help="for the matrices too, instead of Muon")
     training.set_defaults(run=train)

@@ -71,7 +71,7 @@ def generate(
     seeds: Annotated[str, typer.Option(help="Where the model starts: auto, or a method without one.")] = "auto",
     pool: Annotated[
         int, typer.Option(min=1, help="Torsion search: minima made for each conformer, quality against cost.")
-    ] = 3,
+    ] = 2,
     ewin: Annotated[
         float | None, typer.Option(help="Window above the lowest, kcal/mol: of the search, and of refined energies.")
     ] = None,

@@ -56,7 +56,7 @@ class GenerateSettings:
     per_reference: int = 0
     method: str = "model"
     seeds: str = "auto"
-    pool: int = 3
+    pool: int = 2
     ewin: float | None = None
     rms: float | None = None
     checkpoint: str = "default"
