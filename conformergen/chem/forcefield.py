@@ -94,7 +94,7 @@ def minimise_uff(mol: Chem.Mol, *, max_steps: int) -> tuple[np.ndarray, np.ndarr
 def mmff_energies(mol: Chem.Mol) -> np.ndarray:
     """Energies of the conformers as they are, kcal/mol; NaN without MMFF parameters."""
     properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
-    if properties is None:
+    if properties is None or mol.GetNumConformers() == 0:
         return np.full(mol.GetNumConformers(), np.nan)
     field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
     field.Initialize()
