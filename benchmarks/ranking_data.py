@@ -50,7 +50,7 @@ WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
 #: by their predicted energies.
 LEVEL, SPREAD = "sloppy", 5.0
-CANDIDATE_LEVEL, CANDIDATE_SPREAD = "normal", 3.0
+CANDIDATE_SPREAD = 3.0
 #: Molecules in a packed shard.
 PACKED = 500
 
@@ -75,28 +75,34 @@ def scored(record: InputRecord, *, n: int) -> ConformerSet:
     )
 
 
-def candidates(record: InputRecord, *, n: int, model: Model) -> ConformerSet:
-    """Some of the candidates of one isomer with the GFN2-xTB minima they lead to, as ``relaxed``."""
+def candidates(record: InputRecord, *, n: int, model: Model, level: str) -> ConformerSet:
+    """Some of the candidates of one isomer with the GFN2-xTB minima that the model's samples of them lead to."""
     molecule = choose_isomer(record.smiles, record.name, seed=0)
     positions, baseline = torsion_minima(molecule, 3 * n, seed=0, settings=CANDIDATES)
     if not np.isfinite(baseline).all():
         raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     found = ConformerSet(molecule=molecule, positions=positions.astype(np.float32))
     assert model.ranker is not None
-    energies = predict_energies(model.ranker, sampled(RankedSet(conformers=found, baseline=baseline), model))
-    return relaxed(replace(found, energies=energies), n=n, level=CANDIDATE_LEVEL, spread=CANDIDATE_SPREAD)
+    moved = sampled(RankedSet(conformers=found, baseline=baseline), model)
+    rows = drawn(molecule, predict_energies(model.ranker, moved) / CANDIDATE_SPREAD)[:n]
+    starts = moved.conformers.positions[rows].astype(np.float64)
+    return minima_of(molecule, positions[rows], starts, level=level)
 
 
-def relaxed(known: ConformerSet, *, n: int, level: str = LEVEL, spread: float = SPREAD) -> ConformerSet:
+def relaxed(known: ConformerSet, *, n: int) -> ConformerSet:
     """Some of a molecule's conformers, low ones rather than high ones, with the GFN2-xTB minima they lead to.
 
     The former become the seeds, in the frame of the others.
     """
     assert known.energies is not None
-    rng = np.random.default_rng(zlib.crc32(known.molecule.smiles.encode()))
-    order = np.argsort(known.energies / spread - rng.gumbel(size=len(known)))[:n]
-    starts = known.positions[order].astype(np.float64)
-    return minima_of(known.molecule, starts, starts, level=level)
+    starts = known.positions[drawn(known.molecule, known.energies / SPREAD)[:n]].astype(np.float64)
+    return minima_of(known.molecule, starts, starts, level=LEVEL)
+
+
+def drawn(molecule: Molecule, energies: np.ndarray) -> np.ndarray:
+    """Conformers of a molecule in random order, by Boltzmann weight without replacement; energies in units of kT."""
+    rng = np.random.default_rng(zlib.crc32(molecule.smiles.encode()))
+    return np.argsort(energies - rng.gumbel(size=len(energies)))
 
 
 def finished(known: ConformerSet, *, n: int) -> ConformerSet:
@@ -162,6 +168,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1")
     parser.add_argument("-n", type=int, help="conformers of each molecule: 20, or 8 relaxed ones")
     parser.add_argument("--candidates", action="store_true", help="relax candidates of the shipped model")
+    parser.add_argument("--level", default="normal", help="xtb's optimisation level for candidates")
     parser.add_argument("--finish", action="store_true", help="MOLECULES is a folder of shards of pairs")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--pack", action="store_true", help="MOLECULES is a folder of parts")
@@ -190,8 +197,9 @@ def main() -> None:
         content = "MMFF94s minima, GFN2-xTB single points"
         if options.candidates:
             limit_threads()
-            make, timeout = partial(candidates, n=options.n or 8, model=load_model("default")), 1200
-            content = f"candidates of the model (seeds) and the GFN2-xTB minima they lead to (level {CANDIDATE_LEVEL})"
+            make = partial(candidates, n=options.n or 8, model=load_model("default"), level=options.level)
+            timeout = 1200
+            content = f"candidates of the model (seeds) and the GFN2-xTB minima they lead to (level {options.level})"
         results = map_molecules(make, records, jobs=options.jobs, timeout=timeout)
     entries = []
     for name, result in zip(names, results, strict=True):

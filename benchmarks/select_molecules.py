@@ -3,8 +3,9 @@
 python benchmarks/select_molecules.py -o molecules.smi -n 3000 --exclude test.csv index.csv -- lists.smi ...
 
 Kept: one fragment, H C N O F P S Cl Br I, 8 to 30 heavy atoms, 1 to 9 rotors, no radicals or isotopes, a ring.
-Dropped: the InChIKey connectivity block or the Murcko scaffold of an excluded molecule. Then MaxMin picks on
-Morgan fingerprints inside bins of rotors, and the bins are dealt out in turn, so that any prefix is diverse.
+Dropped: the InChIKey connectivity block or the Murcko scaffold of an excluded molecule, and the connectivity block of
+a known one. Then MaxMin picks on Morgan fingerprints inside bins of rotors, and the bins are dealt out in turn, so that
+any prefix is diverse.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
 
 ELEMENTS = {1, 6, 7, 8, 9, 15, 16, 17, 35, 53}
-HEAVY, ROTORS = range(8, 31), range(1, 10)
+ROTORS = range(1, 10)
 #: Share of each bin of rotors: near GEOM-Drugs (median 5).
 SHARES = {1: 2, 2: 3, 3: 4, 4: 5, 5: 5, 6: 5, 7: 3, 8: 2, 9: 2}
 POOL = 6000
@@ -41,10 +42,15 @@ def read(path: Path) -> list[tuple[str, str]]:
     return [(parts[0], parts[1] if len(parts) > 1 else "") for parts in lines if parts]
 
 
-def suitable(mol: Chem.Mol) -> bool:
+def parsed(paths: list[Path]) -> list[Chem.Mol]:
+    mols = [Chem.MolFromSmiles(smiles) for path in paths for smiles, _ in read(path)]
+    return [mol for mol in mols if mol is not None]
+
+
+def suitable(mol: Chem.Mol, heavy: range) -> bool:
     atoms = mol.GetAtoms()
     return (
-        mol.GetNumHeavyAtoms() in HEAVY
+        mol.GetNumHeavyAtoms() in heavy
         and {a.GetAtomicNum() for a in atoms} <= ELEMENTS
         and not any(a.GetNumRadicalElectrons() or a.GetIsotope() for a in atoms)
         and len(Chem.GetMolFrags(mol)) == 1
@@ -59,23 +65,22 @@ def main() -> None:
     parser.add_argument("lists", nargs="+", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("-n", type=int, default=3000)
+    parser.add_argument("--heavy", nargs=2, type=int, default=(8, 30), help="fewest and most heavy atoms")
     parser.add_argument("--exclude", nargs="+", type=Path, required=True)
+    parser.add_argument("--known", nargs="+", type=Path, default=[], help="lists of molecules that there are already")
     options = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
-    barred, scaffolds = set(), set()
-    for path in options.exclude:
-        for smiles, _ in read(path):
-            mol = Chem.MolFromSmiles(smiles)
-            if mol is not None:
-                barred.add(connectivity(mol))
-                scaffolds.add(scaffold(mol))
+    excluded, known = parsed(options.exclude), parsed(options.known)
+    scaffolds = {scaffold(mol) for mol in excluded}
+    barred = {connectivity(mol) for mol in excluded + known}
+    heavy = range(options.heavy[0], options.heavy[1] + 1)
     rng = random.Random(0)
     bins: dict[int, list[tuple[str, str, Chem.Mol]]] = {rotors: [] for rotors in ROTORS}
     seen: set[str] = set()
     for path in options.lists:
         for smiles, name in read(path):
             mol = Chem.MolFromSmiles(smiles)
-            if mol is None or not suitable(mol) or scaffold(mol) in scaffolds:
+            if mol is None or not suitable(mol, heavy) or scaffold(mol) in scaffolds:
                 continue
             key = connectivity(mol)
             if key in barred or key in seen:

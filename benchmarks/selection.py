@@ -1,13 +1,13 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--model default] [--rankers default,runs/rk] [--windows 3,4,5]
-        [--pool 4] [--uniform 0.05] [--hold 0.0005] [--max-steps 400]
+        [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--hold 0.0005] [--max-steps 400]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
 rankers order them, windows cut them, and COV/MAT of what would be emitted is computed. ``all`` emits every candidate,
 ``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The share of pairs
 of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is printed as
-``wrong pairs``.
+``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with five seeds.
 """
 
 import argparse
@@ -45,6 +45,8 @@ from conformergen.workflows.generate.settings import GenerateSettings
 from conformergen.workflows.train_ranker import initial_ranker, sampled
 
 THRESHOLD, NEAR = 0.75, 0.5
+#: Draws of repeated conformers.
+REPEATS = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,7 +75,7 @@ class Candidates:
 
 
 def candidates(
-    raw, cap: int, pool: int, search: TorsionSettings, model: Model, rankers: dict[str, EnergyNetwork]
+    raw, cap: int, pool: int, search: TorsionSettings, model: Model, rankers: dict[str, EnergyNetwork], *, seed: int = 0
 ) -> Candidates | None:
     """Candidates of one molecule; None without MMFF94s parameters."""
     references = raw.conformers[:cap]
@@ -81,7 +83,7 @@ def candidates(
     n = 2 * len(references)
     wanted = distinct(molecule, n)
     began = time.process_time()
-    found, baseline = torsion_minima(molecule, n_candidates(molecule, n, pool=pool), seed=0, settings=search)
+    found, baseline = torsion_minima(molecule, n_candidates(molecule, n, pool=pool), seed=seed, settings=search)
     seconds = time.process_time() - began
     if not np.isfinite(baseline).all():
         return None
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
     parser.add_argument("--pool", type=int, default=GenerateSettings.pool)
+    parser.add_argument("--seeds", default="0")
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
     parser.add_argument("--hold", type=float, default=CANDIDATES.hold, help="0: minima of MMFF94s")
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
@@ -122,30 +125,41 @@ def main() -> None:
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
         assert ranker is not None
         rankers[name] = ranker
-    made = [
-        candidates(raw, options.cap, options.pool, search, model, rankers)
-        for raw in read(options.excerpt)
-        if fnmatch.fnmatchcase(raw.name, options.select)
+    raws = [raw for raw in read(options.excerpt) if fnmatch.fnmatchcase(raw.name, options.select)]
+    by_seed = [
+        [c for raw in raws if (c := candidates(raw, options.cap, options.pool, search, model, rankers, seed=seed))]
+        for seed in map(int, options.seeds.split(","))
     ]
-    sets = [c for c in made if c is not None]
+    sets = [c for one in by_seed for c in one]
 
-    def show(name: str, emit: Callable[[Candidates], np.ndarray]) -> None:
-        values = np.mean([c.scores(emit(c)) for c in sets], 0)
-        print(f"| {name} | {values[0]:.1f} | {values[1]:.3f} | {values[2]:.1f} | {values[3]:.3f} |", flush=True)
+    def show(name: str, emit: Callable[[Candidates, int], np.ndarray], repeats: int = 1) -> None:
+        each = np.array([
+            np.mean([c.scores(emit(c, repeat)) for c in one for repeat in range(repeats)], 0) for one in by_seed
+        ])  # fmt: skip
+        values, sums = each.mean(0), each[:, 1] + each[:, 3]
+        seeds = " ".join(f"{x:.3f}" for x in sums)
+        print(
+            f"| {name} | {values[0]:.1f} | {values[1]:.3f} | {values[2]:.1f} | {values[3]:.3f} | {sums.mean():.3f} |"
+            f" {seeds} |",
+            flush=True,
+        )
 
-    print(
-        f"{len(sets)} molecules\n\n| emitted | COV-R % | MAT-R Å | COV-P % | MAT-P Å |\n| --- | --- | --- | --- | --- |"
-    )
+    print(f"{len(by_seed[0])} molecules\n")
+    print("| emitted | COV-R % | MAT-R Å | COV-P % | MAT-P Å | sum of MAT | each seed |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
             temperature = TorsionSettings.temperature if name == "mmff94s" else RANKED_TEMPERATURE
             settings = TorsionSettings(window=window, temperature=temperature)
             show(
                 f"{name}, {window:g} kcal/mol",
-                lambda c, n=name, s=settings: emitted(c.energies[n], c.wanted, s, np.random.default_rng(0)),
+                lambda c, repeat, n=name, s=settings: emitted(
+                    c.energies[n], c.wanted, s, np.random.default_rng(repeat)
+                ),
+                REPEATS,
             )
-    show("all", lambda c: np.arange(c.rmsd.shape[1]))
-    show("nearest", lambda c: np.resize(np.argsort(c.nearest())[: c.wanted], c.wanted))
+    show("all", lambda c, _: np.arange(c.rmsd.shape[1]))
+    show("nearest", lambda c, _: np.resize(np.argsort(c.nearest())[: c.wanted], c.wanted))
     print(f"search: {1000 * np.mean([c.seconds for c in sets]):.1f} CPU ms a conformer")
     for name in ("mmff94s", *rankers):
         wrong = [
