@@ -1,6 +1,7 @@
 """The ranker: symmetry, learning from differences, and its place in a model and in generation."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from conformergen.training.ranking import RankerTrainer, RankingData, RankingSet
 from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, generate_stream
 from conformergen.workflows.generate.sampler import ModelSampler
+from conformergen.workflows.rounds import settled
 from conformergen.workflows.train_ranker import fit, load_ranked, with_baseline
 
 TINY = NetworkSettings(
@@ -146,7 +148,7 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
     assert (summary.done, len(conformers)) == (1, 6)
     candidates = _set("COCCNC(=O)CCO", n=12)
     sampler = ModelSampler(settings)
-    [emitted] = sampler([(candidates, 5)], lambda **counts: None)
+    [emitted] = sampler([(candidates, 5)], lambda **counts: None, partial(map, settled))
     [samples] = sampler._sampled([candidates], lambda **counts: None)
     assert len(samples) == 12
     assert not np.array_equal(samples.positions, candidates.positions)

@@ -10,6 +10,7 @@ import torsion_model as training
 
 from conformergen.chem import (
     HeldTorsions,
+    Hold,
     TorsionSettings,
     embed,
     get_torsions,
@@ -280,7 +281,7 @@ def test_macrocycles_are_embedded_more_often(smiles, embedded, monkeypatch):
 
 
 def test_settings_are_checked():
-    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": -1.0}):
+    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": Hold(constant=-1.0)}):
         with pytest.raises(InputError):
             TorsionSettings(**wrong)
     for wrong in (
@@ -334,7 +335,7 @@ def test_torsions_are_held_and_the_rest_is_minimised():
 
     def minimised(constant):
         mol = mol_with_conformers(molecule, starts)
-        held = HeldTorsions(quartets=quartets, degrees=wanted, constant=constant)
+        held = HeldTorsions(quartets=quartets, degrees=wanted, hold=Hold(constant=constant, slack=15.0))
         _, energies = minimise_mmff(mol, max_steps=500, held=held if constant else None)
         minima = np.array([c.GetPositions() for c in mol.GetConformers()])
         np.testing.assert_allclose(_energies(molecule, minima), energies, atol=1.0)

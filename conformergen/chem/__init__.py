@@ -1,7 +1,7 @@
 """RDKit: parsing, graphs, stereochemistry, symmetry, embedding and force fields."""
 
 from conformergen.chem.embedding import EmbedSettings, embed
-from conformergen.chem.forcefield import HeldTorsions, minimise_mmff, mmff_energies
+from conformergen.chem.forcefield import HeldTorsions, Hold, minimise_mmff, mmff_energies
 from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
@@ -28,6 +28,7 @@ from conformergen.chem.torsion import (
     get_torsions,
     rotors,
     set_torsions,
+    settle,
     torsion_minima,
     torsion_search,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "EmbedSettings",
     "Filling",
     "HeldTorsions",
+    "Hold",
     "TorsionSettings",
     "atomic_masses",
     "conformer_positions",
@@ -63,6 +65,7 @@ __all__ = [
     "resolve_open_stereo",
     "rotors",
     "set_torsions",
+    "settle",
     "symmetry_group",
     "to_mol",
     "torsion_minima",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -13,8 +12,18 @@ from rdkit.ForceField.rdForceField import ForceField
 from conformergen.geometry.graph import MAX_HOPS
 from conformergen.geometry.quasi_newton import minimise
 
-#: Degrees that a held torsion may move before it is pulled back.
-_SLACK: Final = 15.0
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """How a torsion is held.
+
+    Attributes:
+        constant: kcal/mol/degree²; the pull on what is farther off than the slack.
+        slack: Degrees to either side that cost nothing.
+    """
+
+    constant: float = 0.0
+    slack: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -24,12 +33,12 @@ class HeldTorsions:
     Attributes:
         quartets: Atoms of each torsion.
         degrees: Where each conformer has them.
-        constant: kcal/mol/degree²; the pull on what is more than 15 degrees off.
+        hold: The pull on those that leave.
     """
 
     quartets: Int64[np.ndarray, "rotor 4"]
     degrees: Float64[np.ndarray, "conf rotor"]
-    constant: float
+    hold: Hold
 
 
 def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +47,7 @@ def minimise_mmff(mol: Chem.Mol, *, max_steps: int, held: HeldTorsions | None = 
     Args:
         mol: Molecule of our own making, never a caller's argument.
         max_steps: Iterations at most.
-        held: Torsions of the conformers that are pulled back when they leave, by a constant that may be 0. With them
+        held: Torsions of the conformers that are pulled back when they leave, or not at all. With them
             ``geometry.quasi_newton`` minimises; without, RDKit does, as ETKDGv3+MMFF94s is known.
 
     Returns:
@@ -65,7 +74,8 @@ def _minimise_held(mol: Chem.Mol, max_steps: int, held: HeldTorsions) -> np.ndar
         field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, confId=conformer.GetId())
         field.Initialize()
         for atoms, angle in zip(quartets, degrees, strict=True):
-            field.MMFFAddTorsionConstraint(*atoms, False, angle - _SLACK, angle + _SLACK, held.constant)  # noqa: FBT003
+            most, least = angle + held.hold.slack, angle - held.hold.slack
+            field.MMFFAddTorsionConstraint(*atoms, False, least, most, held.hold.constant)  # noqa: FBT003
         # Half the gradients of RDKit's own minimiser, which starts from the unit matrix, and no energies.
         positions, done = minimise(_gradient_of(field), conformer.GetPositions(), hops, max_steps=max_steps)
         conformer.SetPositions(positions)

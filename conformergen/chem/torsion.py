@@ -17,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from conformergen.chem.embedding import EmbedSettings, embed, random_seed
-from conformergen.chem.forcefield import HeldTorsions, minimise_mmff
+from conformergen.chem.forcefield import HeldTorsions, Hold, minimise_mmff
 from conformergen.chem.molecule import atomic_masses, largest_ring, mol_with_conformers, to_mol
 from conformergen.chem.symmetry import heavy_atoms, symmetry_group
 from conformergen.chem.torsion_model import describe, draw_torsions, shipped_torsion_model, torsion_quartets
@@ -32,10 +32,16 @@ _ROTOR: Final = Chem.MolFromSmarts("[!$(*#*)&!D1]-&!@[!$(*#*)&!D1]")
 _SAME: Final = DuplicateRule(energy_rmsd=0.3, rmsd=0.15)
 #: Ring conformations come from the seeds: at least so many, whatever their share.
 _MIN_SEEDS: Final = 8
-#: kcal/mol/degree² by which torsions of a model's seeds are held: half a kcal/mol where one is 45 degrees off.
-HOLD: Final = 5e-4
+_FREE: Final = Hold()
+#: Of a model's candidates: torsions drawn from a histogram of ten degrees stay about where they are put.
+DRAWN: Final = Hold(constant=2e-3, slack=8.0)
+#: Of samples between two evaluations, and the iterations that bonds and angles take.
+_SAMPLED: Final = Hold(constant=5e-3)
+_SETTLING_STEPS: Final = 12
 #: Atoms of a ring from which on it is a macrocycle.
 MACROCYCLE: Final = 9
+#: How much wider the window may become for conformers that differ.
+_WIDER: Final = 3
 #: Starts differ by so many degrees in some torsion; what does not is drawn again, in so many rounds at most.
 _APART, _ROUNDS = 30.0, 3
 
@@ -50,15 +56,16 @@ class TorsionSettings:
         macrocycle_share: The same where a ring has ``MACROCYCLE`` atoms or more: its forms come from embeddings alone.
         uniform: Share of the torsions that is drawn uniformly, the others by ``chem.torsion_model``; 1 is a search
             without prejudice.
-        hold: kcal/mol/degree² that pulls a torsion back to where it was put (``chem.forcefield.HeldTorsions``). MMFF94s
-            turns the torsions of GFN2-xTB minima by .6 Å of RMSD and merges many of them; held, its minima are nearer
-            to those. 0 gives minima of MMFF94s.
+        hold: How torsions are pulled back to where they were put. MMFF94s turns the torsions of GFN2-xTB minima by
+            .6 Å of RMSD and merges many of them; held, its minima are nearer to those.
         same: Which minima are one.
         max_steps: Force-field iterations at most, in one go: what stops early is no minimum, looks like one more
             conformer, and is misjudged.
         temperature: kcal/mol; repeats are drawn with probability falling as exp(-E/temperature). Well above room
             temperature, because the force field's order of conformers is off by several kcal/mol.
         window: kcal/mol above the lowest minimum that is given.
+        different: Share of the conformers asked for that are different ones where the window holds fewer, from a window
+            ``_WIDER`` times as wide.
         timeout: Seconds of wall time per call of RDKit's embedding.
     """
 
@@ -66,21 +73,22 @@ class TorsionSettings:
     seeds_share: int = 8
     macrocycle_share: int = 2
     uniform: float = 0.05
-    hold: float = 0.0
+    hold: Hold = _FREE
     same: DuplicateRule = _SAME
     max_steps: int = 150
     temperature: float = 4.0
     window: float = 6.0
+    different: float = 0.0
     timeout: int = 60
 
     def __post_init__(self) -> None:
         counts = (self.pool, self.seeds_share, self.macrocycle_share, self.max_steps, self.timeout)
-        if min(counts) < 1 or min(self.temperature, self.window) <= 0 or self.hold < 0:
+        if min(counts) < 1 or min(self.temperature, self.window) <= 0 or self.hold.constant < 0:
             raise InputError(
                 "torsion search: counts must be at least 1, temperature and window positive, hold not negative"
             )
-        if not 0 < self.uniform <= 1:
-            raise InputError("torsion search: the uniform share must lie above 0 and be at most 1")
+        if not (0 < self.uniform <= 1 and 0 <= self.different <= 1):
+            raise InputError("torsion search: shares must be at most 1, the uniform one above 0")
 
 
 def rotors(mol: Chem.Mol) -> Int64[np.ndarray, "rotor 4"]:
@@ -184,7 +192,8 @@ def emitted(
     if not np.isfinite(energies).all():
         return np.resize(np.arange(len(energies)), n)
     order = np.argsort(energies, kind="stable")
-    order = order[energies[order] <= energies.min() + settings.window][:n]
+    inside, wider = (np.count_nonzero(energies <= energies.min() + w * settings.window) for w in (1, _WIDER))
+    order = order[: min(n, max(inside, min(wider, ceil(settings.different * n))))]
     weights = np.exp(-(energies[order] - energies.min()) / settings.temperature)
     return np.concatenate([order, rng.choice(order, size=n - len(order), p=weights / weights.sum())])
 
@@ -313,12 +322,24 @@ def different(
     return positions[kept], energies[kept]
 
 
+def settle(
+    molecule: Molecule, positions: Float64[np.ndarray, "conf atom 3"]
+) -> tuple[Float64[np.ndarray, "conf atom 3"], Float64[np.ndarray, " conf"]]:
+    """MMFF94s minima with the torsions that the conformers have, Å, and energies, kcal/mol (NaN without parameters)."""
+    mol = mol_with_conformers(molecule, positions)
+    quartets = torsion_quartets(molecule.graph, rotors(mol)[:, 1:3])
+    degrees = np.array([get_torsions(mol, p, quartets) for p in positions])
+    held = HeldTorsions(quartets=quartets, degrees=degrees, hold=_SAMPLED)
+    _, energies = minimise_mmff(mol, max_steps=_SETTLING_STEPS, held=held)
+    return np.array([c.GetPositions() for c in mol.GetConformers()]), energies
+
+
 def _minimised(
     molecule: Molecule, positions: np.ndarray, quartets: np.ndarray, degrees: np.ndarray, settings: TorsionSettings
 ) -> tuple[Float64[np.ndarray, "kept atom 3"], Float64[np.ndarray, " kept"]]:
     """Minimise; what has the requested stereo is given."""
     mol = mol_with_conformers(molecule, positions)
-    held = HeldTorsions(quartets=quartets, degrees=degrees, constant=settings.hold)
+    held = HeldTorsions(quartets=quartets, degrees=degrees, hold=settings.hold)
     _, energies = minimise_mmff(mol, max_steps=settings.max_steps, held=held)
     minima = np.array([c.GetPositions() for c in mol.GetConformers()]).reshape(positions.shape)
     good = stereo_ok(minima, molecule.graph)

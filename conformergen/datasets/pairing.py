@@ -24,7 +24,7 @@ from conformergen.chem import (
 )
 from conformergen.chem.embedding import random_seed
 from conformergen.chem.forcefield import HeldTorsions
-from conformergen.chem.torsion import HOLD, get_torsions, rotors, set_torsions
+from conformergen.chem.torsion import DRAWN, get_torsions, rotors, set_torsions
 from conformergen.errors import InputError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation, rmsd_matrix
@@ -123,7 +123,7 @@ def _turned(
     degrees += rng.normal(0.0, _TURN, degrees.shape)
     starts = np.array([set_torsions(mol, p, quartets, row) for p, row in zip(references, degrees, strict=True)])
     minima = mol_with_conformers(molecule, starts)
-    held = HeldTorsions(quartets=quartets, degrees=degrees, constant=HOLD)
+    held = HeldTorsions(quartets=quartets, degrees=degrees, hold=DRAWN)
     minimise_mmff(minima, max_steps=_RELAX_STEPS, held=held)
     turned = _in_frame(conformers, minima)
     heavy = heavy_atoms(mol)

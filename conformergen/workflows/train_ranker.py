@@ -31,6 +31,7 @@ from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
 from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankerTrainer, RankingData, RankingSettings, train_ranker
 from conformergen.workflows.devices import limit_threads, resolve_device
+from conformergen.workflows.rounds import ROUNDS, settled
 from conformergen.workflows.training_report import METRICS
 
 #: Of this many molecules, one is held out.
@@ -98,15 +99,23 @@ def initial_ranker(init: str | None) -> EnergyNetwork:
     return ranker
 
 
-def sampled(ranked: RankedSet, model: Model, *, device: torch.device | str = "cpu") -> RankedSet:
-    """What a model makes of the conformers in one evaluation, in their place; their MMFF94s energies stay."""
-    conformers = ranked.conformers
-    jobs = [
-        SamplingJob(molecule=conformers.molecule, conformer=i, seed_positions=p)
-        for i, p in enumerate(conformers.positions)
-    ]
-    positions = sample_batch(model.network, model.diffusion, jobs, SamplingSettings(steps=1), seed=0, device=device)
-    return replace(ranked, conformers=replace(conformers, positions=np.stack(positions)))
+def sampled(ranked: RankedSet, model: Model, *, rounds: int = ROUNDS, device: torch.device | str = "cpu") -> RankedSet:
+    """What a model makes of the conformers, in their place, as ``generate`` does; MMFF94s energies of the last seeds.
+
+    Energies of the conformers stay as they are.
+    """
+    made, baseline = ranked.conformers, ranked.baseline
+    for index in range(rounds):
+        if index:
+            seeds = settled(replace(made, energies=baseline))
+            assert seeds.energies is not None
+            made, baseline = seeds, seeds.energies
+        jobs = [
+            SamplingJob(molecule=made.molecule, conformer=i, seed_positions=p) for i, p in enumerate(made.positions)
+        ]
+        positions = sample_batch(model.network, model.diffusion, jobs, SamplingSettings(steps=1), seed=0, device=device)
+        made = replace(made, positions=np.stack(positions))
+    return RankedSet(conformers=replace(made, energies=ranked.conformers.energies), baseline=baseline)
 
 
 def _files(data: Sequence[Path]) -> list[Path]:

@@ -6,19 +6,11 @@ import numpy as np
 
 from conformergen.chem import heavy_atoms, symmetry_group, to_mol
 from conformergen.geometry.branch_bound import group_rmsd_matrix
-from conformergen.geometry.graph import bonds_kept
-from conformergen.geometry.stereo import stereo_ok
-from conformergen.records import ConformerSet, Molecule
+from conformergen.records import ConformerSet
 from conformergen.refinement import REFINERS
 from conformergen.units import GAS_CONSTANT, ROOM_TEMPERATURE
 from conformergen.workflows.generate.settings import GenerateSettings
-
-
-def is_valid(positions: np.ndarray, molecule: Molecule) -> np.ndarray:
-    """Finite, with the bonds of the graph and the requested stereo; one answer per conformer."""
-    finite = np.isfinite(positions).all(axis=(1, 2))
-    safe = np.where(finite[:, None, None], positions, 0.0)
-    return finite & stereo_ok(safe, molecule.graph) & bonds_kept(safe, molecule.graph)
+from conformergen.workflows.rounds import is_valid
 
 
 def finish(conformers: ConformerSet, *, settings: GenerateSettings) -> ConformerSet:

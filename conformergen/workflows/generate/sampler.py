@@ -1,6 +1,6 @@
 """Network passes over a block of molecules, with verification and redraws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from conformergen.chem import MACROCYCLE, TorsionSettings, fill, largest_ring
+from conformergen.errors import MoleculeError
 from conformergen.records import RUNGS, ConformerSet, Molecule
-from conformergen.workflows.generate.finish import is_valid
 from conformergen.workflows.generate.settings import GenerateSettings
+from conformergen.workflows.rounds import is_valid
 
 if TYPE_CHECKING:
     from conformergen.sampling import SamplingJob
@@ -21,6 +22,8 @@ _RANKED_WINDOW: Final = 4.0
 _MACROCYCLE_WINDOW: Final = 10.0
 #: Repeats are drawn with probability falling as exp(-E/temperature); kcal/mol, what the ranker is off by.
 RANKED_TEMPERATURE: Final = 1.0
+#: Share of the conformers that are different ones, if need be from a wider window: who asks for many wants many.
+RANKED_DIFFERENT: Final = 0.5
 #: Atom pairs in a batch on a GPU: enough to hide the launch of kernels.
 _CUDA_PAIR_BUDGET: Final = 1_600_000
 #: Draws of a conformer before its seed is emitted instead.
@@ -44,18 +47,37 @@ class ModelSampler:
         if settings.seeds == "auto":
             self.seeder = "torsion+mmff94s" if self.model.seeds_mmff94s else "etkdg"
         self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
-        self.sampling = SamplingSettings(sampler=settings.sampler, steps=settings.steps)
+        #: With a ranker each evaluation is a round; without one they are the steps of one integration.
+        self.rounds = settings.steps if self.ranks else 1
+        self.sampling = SamplingSettings(sampler=settings.sampler, steps=1 if self.ranks else settings.steps)
         if self.device.type == "cuda":
             self.sampling = replace(self.sampling, pair_budget=_CUDA_PAIR_BUDGET)
 
-    def __call__(self, sets: list[tuple[ConformerSet, int]], count: Callable[..., None]) -> list[ConformerSet]:
-        """Replace each set of seeds by as many verified samples as asked for; ``count`` takes the books' numbers.
+    def __call__(
+        self,
+        sets: list[tuple[ConformerSet, int]],
+        count: Callable[..., None],
+        settle: Callable[[list[ConformerSet]], Iterable[ConformerSet | MoleculeError]],
+    ) -> list[ConformerSet]:
+        """Replace each set of seeds by as many verified samples as asked for.
 
-        With a ranker every candidate is sampled once, and it picks among the samples: repeats and mirror images are
-        those of a sample. Without, every conformer has a sample of its own.
+        With a ranker every candidate is sampled in rounds, and it picks among the samples of the last: repeats and
+        mirror images are those of a sample. Without, every conformer has a sample of its own.
+
+        Args:
+            sets: Seeds of each molecule, and how many conformers are asked for.
+            count: Takes the books' numbers.
+            settle: Makes the seeds of the next round of samples, ``rounds.settled`` for each set; an error keeps them.
         """
         seeds = [s if self._ranked(s) else s.select(np.resize(np.arange(len(s)), n)) for s, n in sets]
         samples = self._sampled(seeds, count)
+        again = [i for i, s in enumerate(seeds) if self._ranked(s)]
+        for _ in range(self.rounds - 1):
+            made = [replace(samples[i], energies=seeds[i].energies, energy_method="mmff94s") for i in again]
+            kept = [(i, s) for i, s in zip(again, settle(made), strict=True) if not isinstance(s, MoleculeError)]
+            again = [i for i, _ in kept]
+            for (i, s), sampled in zip(kept, self._sampled([s for _, s in kept], count), strict=True):
+                seeds[i], samples[i] = s, sampled
         emitted = []
         for sampled, used, (_, n) in zip(samples, seeds, sets, strict=True):
             emitted.append(self._emitted(sampled, used, n))
@@ -77,7 +99,8 @@ class ModelSampler:
         ranked = RankedSet(conformers=samples, baseline=seeds.energies)
         energies = predict_energies(self.model.ranker, ranked, pair_budget=self.sampling.pair_budget)
         window = self.settings.ewin or _window(samples.molecule)
-        search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE)
+        different = 0.0 if self.settings.ewin else RANKED_DIFFERENT
+        search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE, different=different)
         filling = fill(samples.molecule, energies, n, seed=self.settings.seed, settings=search)
         return replace(samples.select(filling.rows), positions=filling.of(samples.positions))
 

@@ -20,7 +20,7 @@ from conformergen.chem import (
     torsion_search,
 )
 from conformergen.chem.constraints import constrained_conformers
-from conformergen.chem.torsion import HOLD
+from conformergen.chem.torsion import DRAWN
 from conformergen.datasets.inputs import InputRecord
 from conformergen.errors import MoleculeError
 from conformergen.geometry.duplicates import DuplicateRule, farthest_first
@@ -39,7 +39,7 @@ _MIN_RANKED: Final = 4
 #: because MMFF94s misjudges conformers by several kcal/mol. What is within .2 Å is on its way to one GFN2-xTB minimum.
 #: Iterations to convergence: the ranker reads the energies.
 CANDIDATES: Final = TorsionSettings(
-    pool=1, window=40.0, hold=HOLD, max_steps=800, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2)
+    pool=1, window=40.0, hold=DRAWN, max_steps=800, same=DuplicateRule(energy_rmsd=3.0, rmsd=0.2)
 )
 
 

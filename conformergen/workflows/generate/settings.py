@@ -9,6 +9,7 @@ from conformergen.errors import InputError
 from conformergen.refinement import REFINERS
 from conformergen.storage import json_digest
 from conformergen.workflows.isomers import STEREO_POLICIES
+from conformergen.workflows.rounds import ROUNDS
 
 #: Methods that need no model; the model starts from one of them.
 SEEDERS: Final = ("etkdg", "etkdg+mmff94s", "torsion+mmff94s")
@@ -39,7 +40,7 @@ class GenerateSettings:
         rms: Conformers closer than this (Å, symmetry-aware, heavy atoms) to a better one are left out; None keeps all.
         checkpoint: Name or path of the model.
         sampler: Entry of ``sampling.SAMPLERS``.
-        steps: Integration steps.
+        steps: Evaluations of the network: rounds, with a ranker, or steps of one integration.
         select: Entry of ``SELECTIONS``, for methods that find more than ``n``.
         seed: Of everything random.
         refine: Entry of ``REFINERS``, applied after sampling; conformers then come in rising energy.
@@ -61,7 +62,7 @@ class GenerateSettings:
     rms: float | None = None
     checkpoint: str = "default"
     sampler: str = "euler"
-    steps: int = 2
+    steps: int = ROUNDS
     select: str = "lowest"
     seed: int = 0
     refine: str = "none"

@@ -16,6 +16,7 @@ from conformergen.workflows.generate.seeding import Seeded, prepare_seeds, searc
 from conformergen.workflows.generate.settings import SEARCH, GenerateSettings, GenerateSummary
 from conformergen.workflows.outputs import Provenance
 from conformergen.workflows.pool import Workers
+from conformergen.workflows.rounds import settled
 
 #: Molecules that go through the network together; workers make the seeds of as many ahead.
 BLOCK: Final = 64
@@ -71,6 +72,7 @@ def generate_stream(
         seeding, timeout = partial(prepare_seeds, settings=settings, seeder=seeder, ranked=ranked), _TIMEOUT
     finishing = partial(finish, settings=settings)
     with Workers(settings.jobs, isolated=isolated) as workers:
+        settling = partial(workers.map, settled, timeout=_TIMEOUT)
         to_seed, to_report = itertools.tee(records)
         seeds = zip(to_report, workers.map(seeding, to_seed, timeout=timeout, ahead=BLOCK), strict=True)
         while block := list(itertools.islice(seeds, BLOCK)):
@@ -84,7 +86,7 @@ def generate_stream(
                 else:
                     seeded.append(result)
             flat = [(s, item.n) for item in seeded for s in item.sets]
-            sets = [s for s, _ in flat] if sampler is None else sampler(flat, books.add)
+            sets = [s for s, _ in flat] if sampler is None else sampler(flat, books.add, settling)
             finished = zip(workers.map(finishing, sets, timeout=_TIMEOUT), sets, strict=True)
             for item in seeded:
                 # A refinement that died leaves the sampled conformers, without energies.
