@@ -4,10 +4,11 @@
         [--shepherd SHEPHERD.sdf.gz]
 
 Data of this repository, and where given the GEOM-Drugs excerpt (without ``geomdrugs_rot*`` and ``geomdrugs_l02``) and
-the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network in two rounds, the
-second of which turns bonds, has the candidates that the model chooses from, and leaves the excerpt out; a ranker fitted
-to single points, the same fitted on to relaxed energies of what the network makes; and the export. Each stage is a
-``conformergen`` command; one whose output is there is not repeated. ``--share`` shortens all trainings.
+the GDB half of the ShEPhERD geometries, both without the connectivities of TEST_LIST. Then a network in three stages:
+the second turns bonds, has the candidates that the model chooses from, and leaves the excerpt out; the third is fitted
+to minima whose torsions were turned a little, which is what candidates are. A ranker is fitted to single points, then
+to relaxed energies of what the network makes; last the export. Each stage is a ``conformergen`` command; one whose
+output is there is not repeated. ``--share`` shortens all trainings.
 """
 
 import argparse
@@ -29,10 +30,10 @@ def stage(out: Path, *arguments: object, done: bool = False) -> Path:
     return out
 
 
-def shards(out: Path, source: Path, *options: object) -> Path:
-    """Pairs of references and the MMFF94s minima they fall into."""
+def shards(out: Path, source: Path, *options: object, pairing: str = "relaxed") -> Path:
+    """Pairs of references and MMFF94s minima near them."""
     done = (out / "manifest.json").exists()
-    return stage(out, "preprocess", source, "--pairing", "relaxed", *options, done=done)
+    return stage(out, "preprocess", source, "--pairing", pairing, *options, done=done)
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     listed = ["--exclude-smiles", options.exclude] if options.exclude else []
 
-    relaxed, ensembles, candidates = DRUGS / "relaxed", DRUGS / "ensembles", DRUGS / "candidates"
+    relaxed, ensembles, candidates, minima = (DRUGS / x for x in ("relaxed", "ensembles", "candidates", "minima"))
     mini = shards(out / "mini", MINI, "--max-confs", 100, "--split", MINI / "split.json")
     pairs = [relaxed, ensembles, DRUGS / "singles", mini]
     if options.shepherd:
@@ -65,14 +66,14 @@ def main() -> None:
     def data(folders: list[Path]) -> list[object]:
         return [x for folder in folders for x in ("--data", folder)]
 
-    network, second, points, ranker, model = (
-        out / name for name in ("network", "network-2", "ranker-points", "ranker", "default")
+    network, second, third, points, ranker, model = (
+        out / name for name in ("network", "network-2", "network-3", "ranker-points", "ranker", "default")
     )
 
-    def train(run: Path, n: int, folders: list[Path], *start: object) -> None:
+    def train(run: Path, n: int, folders: list[Path], *start: object, rate: float = 0.003) -> None:
         last = max(2, int(n * options.share))
         done = (run / f"ckpt-{last:08d}").exists()
-        sets = ["training.learning_rate=0.003", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
+        sets = [f"training.learning_rate={rate}", "diffusion.sigma=0.01", "training.confs_per_epoch=20"]
         stage(
             run, "train", *data(folders), "--preset", "small", "--relaxation", "none",
             "--steps", last, "--resume", *start, *(x for s in sets for x in ("--set", s)), done=done,
@@ -80,15 +81,22 @@ def main() -> None:
 
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
+    turned = []
+    for seed in (0, 1):
+        few = ["--max-confs", 12, "--seed", seed]
+        turned.append(shards(out / f"mini-{seed}", MINI, "--split", MINI / "split.json", *few, pairing="turned"))
+        for folder in (minima, ensembles, candidates):
+            turned.append(shards(out / f"{folder.name}-{seed}", folder, "--split", "keep", *few, pairing="turned"))
+    train(third, 6_000, turned, "--init", second, "--set", "network.torsions=true", rate=0.0012)
     stage(
         points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
     stage(
-        ranker, "train-ranker", "--resume", *data([relaxed, ensembles, mini, candidates]), "--init", points,
-        "--samples-of", second, *steps(800), "--learning-rate", 5e-4,
+        ranker, "train-ranker", "--resume", *data([*turned, minima, candidates, DRUGS / "samples"]), "--init", points,
+        "--samples-of", third, *steps(1600), "--learning-rate", 5e-4,
     )  # fmt: skip
-    stage(model, "export", second, "--exact", "--name", "default", "--ranker", ranker, done=model.exists())
+    stage(model, "export", third, "--exact", "--name", "default", "--ranker", ranker, done=model.exists())
     print(model)
 
 

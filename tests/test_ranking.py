@@ -14,7 +14,7 @@ from conformergen.datasets.collate import GraphTables, collate_graphs
 from conformergen.datasets.inputs import InputRecord
 from conformergen.datasets.ranked import RankedSet
 from conformergen.datasets.shards import ShardEntry, write_shard
-from conformergen.errors import DataError, InputError
+from conformergen.errors import DataError, InputError, MoleculeError
 from conformergen.geometry.rotations import haar_rotations
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
@@ -26,7 +26,7 @@ from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, generate_stream
 from conformergen.workflows.generate.sampler import ModelSampler
 from conformergen.workflows.rounds import settled
-from conformergen.workflows.train_ranker import fit, load_ranked, with_baseline
+from conformergen.workflows.train_ranker import fit, load_ranked, sampled, with_baseline
 
 TINY = NetworkSettings(
     channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
@@ -155,6 +155,21 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
     energies = predict_energies(model.ranker, RankedSet(conformers=samples, baseline=candidates.energies))
     np.testing.assert_array_equal(emitted.positions[0], samples.positions[energies.argmin()])
     np.testing.assert_array_equal(emitted.positions[3:], -emitted.positions[:2])
+    again = ModelSampler(replace(settings, steps=2))
+    given = []
+
+    def once(made):
+        given.extend(made)
+        return map(settled, made)
+
+    [twice] = again([(candidates, 5)], lambda **counts: None, once)
+    np.testing.assert_array_equal(given[0].positions, samples.positions)
+    expected = sampled(RankedSet(conformers=candidates, baseline=candidates.energies), model, rounds=2)
+    energies = predict_energies(model.ranker, expected)
+    np.testing.assert_array_equal(twice.positions[0], expected.conformers.positions[energies.argmin()])
+    died = [MoleculeError("crash", "worker died")]
+    [same] = again([(candidates, 5)], lambda **counts: None, lambda made: died)
+    np.testing.assert_array_equal(same.positions, emitted.positions)
     (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)
     with pytest.raises(DataError, match="SHA-256"):
         load_model(tmp_path / "model")
