@@ -1,7 +1,7 @@
 """Distributions of a data set, for its card: one picture and the counts behind it.
 
     cd data/reference-drugs
-    python ../../benchmarks/data_card.py ensembles complete minima relaxed candidates singles ../single-points \
+    python ../../benchmarks/data_card.py ensembles complete minima relaxed candidates samples singles ../single-points \
         -o distributions.png
 
 Each argument is a folder of shards, with or without a manifest. Needs matplotlib.

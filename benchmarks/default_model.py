@@ -87,7 +87,7 @@ def main() -> None:
         turned.append(shards(out / f"mini-{seed}", MINI, "--split", MINI / "split.json", *few, pairing="turned"))
         for folder in (minima, ensembles, candidates):
             turned.append(shards(out / f"{folder.name}-{seed}", folder, "--split", "keep", *few, pairing="turned"))
-    train(third, 6_000, turned, "--init", second, "--set", "network.torsions=true", rate=0.0012)
+    train(third, 4_500, turned, "--init", second, "--set", "network.torsions=true", rate=0.0012)
     stage(
         points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,

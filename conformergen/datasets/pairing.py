@@ -34,7 +34,7 @@ from conformergen.records import ConformerSet, MolGraph
 #: Iterations of a ``relaxed`` seed at most.
 _RELAX_STEPS: Final = 500
 #: Standard deviation of the turns of a ``turned`` seed, degrees, and how far from its reference it may end, Å of heavy
-#: atoms. As far as MMFF94s minima of drawn torsions are from the GFN2-xTB minima they lead to (docs/experiments.md).
+#: atoms. As far as torsions of candidates are from those of the GFN2-xTB minima they lead to (docs/experiments.md).
 _TURN: Final = 10.0
 _FAR: Final = 1.0
 PAIRINGS: Final = ("assigned", "relaxed", "turned")
