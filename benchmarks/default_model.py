@@ -92,9 +92,10 @@ def main() -> None:
         points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
+    labelled = [out / "ensembles-0", out / "mini-0", minima, candidates, DRUGS / "samples"]
     stage(
-        ranker, "train-ranker", "--resume", *data([*turned, minima, candidates, DRUGS / "samples"]), "--init", points,
-        "--samples-of", third, *steps(1600), "--learning-rate", 5e-4,
+        ranker, "train-ranker", "--resume", *data(labelled), "--init", points,
+        "--samples-of", third, *steps(1200), "--learning-rate", 5e-4,
     )  # fmt: skip
     stage(model, "export", third, "--exact", "--name", "default", "--ranker", ranker, done=model.exists())
     print(model)

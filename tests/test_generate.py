@@ -178,7 +178,7 @@ def test_rungs_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
         return np.array([len(calls) > 1 and i > 0 for i in range(len(positions))])
 
     monkeypatch.setattr(sampler, "is_valid", picky)
-    mol = conformergen.generate("CCCCO", n=24)
+    mol = conformergen.generate("CCCCO", n=24, steps=1)
     found = {c.GetProp("rung") for c in mol.GetConformers()}
     assert found == {"redrawn", "seed"}
     monkeypatch.undo()

@@ -73,7 +73,7 @@ class ModelSampler:
         samples = self._sampled(seeds, count)
         again = [i for i, s in enumerate(seeds) if self._ranked(s)]
         for _ in range(self.rounds - 1):
-            made = [replace(samples[i], energies=seeds[i].energies, energy_method="mmff94s") for i in again]
+            made = [replace(seeds[i], positions=samples[i].positions) for i in again]
             kept = [(i, s) for i, s in zip(again, settle(made), strict=True) if not isinstance(s, MoleculeError)]
             again = [i for i, _ in kept]
             for (i, s), sampled in zip(kept, self._sampled([s for _, s in kept], count), strict=True):
