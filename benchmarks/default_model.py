@@ -81,18 +81,16 @@ def main() -> None:
 
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
-    turned = []
-    for seed in (0, 1):
-        few = ["--max-confs", 12, "--seed", seed]
-        turned.append(shards(out / f"mini-{seed}", MINI, "--split", MINI / "split.json", *few, pairing="turned"))
-        for folder in (minima, ensembles, candidates):
-            turned.append(shards(out / f"{folder.name}-{seed}", folder, "--split", "keep", *few, pairing="turned"))
-    train(third, 4_500, turned, "--init", second, "--set", "network.torsions=true", rate=0.0012)
+    turned = [
+        shards(out / f"turned-{folder.name}", folder, "--split", split, "--max-confs", 12, pairing="turned")
+        for folder, split in ((minima, "keep"), (ensembles, "keep"), (candidates, "keep"), (MINI, MINI / "split.json"))
+    ]
+    train(third, 4_000, [*turned, minima], "--init", second, "--set", "network.torsions=true", rate=0.0012)
     stage(
         points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
-    labelled = [out / "ensembles-0", out / "mini-0", minima, candidates, DRUGS / "samples"]
+    labelled = [turned[1], turned[3], minima, candidates, DRUGS / "samples"]
     stage(
         ranker, "train-ranker", "--resume", *data(labelled), "--init", points,
         "--samples-of", third, *steps(1200), "--learning-rate", 5e-4,
