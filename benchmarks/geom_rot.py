@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--select", default="geomdrugs_rot*")
     parser.add_argument("--cap", type=int, default=100)
     parser.add_argument("--checkpoint", default="default")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", default="model,etkdg,etkdg+mmff94s")
     parser.add_argument("--strain", type=int, default=0)

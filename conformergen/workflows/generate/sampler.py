@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from conformergen.chem import MACROCYCLE, TorsionSettings, fill, largest_ring
+from conformergen.chem import MACROCYCLE, TorsionSettings, distinct, fill, largest_ring
 from conformergen.errors import MoleculeError
 from conformergen.records import RUNGS, ConformerSet, Molecule
 from conformergen.workflows.generate.settings import GenerateSettings
 from conformergen.workflows.rounds import is_valid
 
 if TYPE_CHECKING:
-    from conformergen.sampling import SamplingJob
+    from conformergen.sampling import SamplingJob, SamplingSettings
 
 #: What is emitted of ranked samples: the window of the ranker's energies, kcal/mol. Of macrocycles more: the ranker
 #: has seen none.
@@ -26,6 +27,10 @@ RANKED_TEMPERATURE: Final = 1.0
 RANKED_DIFFERENT: Final = 0.5
 #: Atom pairs in a batch on a GPU: enough to hide the launch of kernels.
 _CUDA_PAIR_BUDGET: Final = 1_600_000
+#: Evaluations in the last round: the second takes half a kcal/mol of strain.
+_LAST: Final = 2
+#: Samples that go into the last round for each one that may be emitted: the ranker's best of the round before.
+_FINALISTS: Final = 1.25
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -47,9 +52,11 @@ class ModelSampler:
         if settings.seeds == "auto":
             self.seeder = "torsion+mmff94s" if self.model.seeds_mmff94s else "etkdg"
         self.ranks = self.seeder == "torsion+mmff94s" and self.model.ranker is not None
-        #: With a ranker each evaluation is a round; without one they are the steps of one integration.
-        self.rounds = settings.steps if self.ranks else 1
-        self.sampling = SamplingSettings(sampler=settings.sampler, steps=1 if self.ranks else settings.steps)
+        #: With a ranker each evaluation is a round, but for two in the last; without one all are steps of one
+        #: integration.
+        self.rounds = max(1, settings.steps - 1) if self.ranks else 1
+        steps = min(settings.steps, _LAST) if self.ranks else settings.steps
+        self.sampling = SamplingSettings(sampler=settings.sampler, steps=steps)
         if self.device.type == "cuda":
             self.sampling = replace(self.sampling, pair_budget=_CUDA_PAIR_BUDGET)
 
@@ -61,8 +68,8 @@ class ModelSampler:
     ) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for.
 
-        With a ranker every candidate is sampled in rounds, and it picks among the samples of the last: repeats and
-        mirror images are those of a sample. Without, every conformer has a sample of its own.
+        With a ranker every candidate is sampled in rounds, the best in the last, and it picks among the samples of
+        that: repeats and mirror images are those of a sample. Without, every conformer has a sample of its own.
 
         Args:
             sets: Seeds of each molecule, and how many conformers are asked for.
@@ -70,13 +77,18 @@ class ModelSampler:
             settle: Makes the seeds of the next round of samples, ``rounds.settled`` for each set; an error keeps them.
         """
         seeds = [s if self._ranked(s) else s.select(np.resize(np.arange(len(s)), n)) for s, n in sets]
-        samples = self._sampled(seeds, count)
+        samples = self._sampled(seeds, count, last=self.rounds == 1)
         again = [i for i, s in enumerate(seeds) if self._ranked(s)]
-        for _ in range(self.rounds - 1):
+        for left in reversed(range(self.rounds - 1)):
+            for i in again if left == 0 else ():
+                most = ceil(_FINALISTS * distinct(seeds[i].molecule, sets[i][1]))
+                rows = np.sort(np.argsort(self._energies(samples[i], seeds[i]), kind="stable")[:most])
+                seeds[i], samples[i] = seeds[i].select(rows), samples[i].select(rows)
             made = [replace(seeds[i], positions=samples[i].positions) for i in again]
             kept = [(i, s) for i, s in zip(again, settle(made), strict=True) if not isinstance(s, MoleculeError)]
             again = [i for i, _ in kept]
-            for (i, s), sampled in zip(kept, self._sampled([s for _, s in kept], count), strict=True):
+            drawn = self._sampled([s for _, s in kept], count, last=left == 0)
+            for (i, s), sampled in zip(kept, drawn, strict=True):
                 seeds[i], samples[i] = s, sampled
         emitted = []
         for sampled, used, (_, n) in zip(samples, seeds, sets, strict=True):
@@ -89,23 +101,28 @@ class ModelSampler:
 
     def _emitted(self, samples: ConformerSet, seeds: ConformerSet, n: int) -> ConformerSet:
         """The ``n`` that the ranker thinks best; without one the samples as they are."""
-        from conformergen.datasets.ranked import RankedSet
-        from conformergen.sampling.ranking import predict_energies
-
         if not self._ranked(seeds):
             return samples
-        assert self.model.ranker is not None
-        assert seeds.energies is not None
-        ranked = RankedSet(conformers=samples, baseline=seeds.energies)
-        energies = predict_energies(self.model.ranker, ranked, pair_budget=self.sampling.pair_budget)
+        energies = self._energies(samples, seeds)
         window = self.settings.ewin or _window(samples.molecule)
         different = 0.0 if self.settings.ewin else RANKED_DIFFERENT
         search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE, different=different)
         filling = fill(samples.molecule, energies, n, seed=self.settings.seed, settings=search)
         return replace(samples.select(filling.rows), positions=filling.of(samples.positions))
 
-    def _sampled(self, seeds: list[ConformerSet], count: Callable[..., None]) -> list[ConformerSet]:
+    def _energies(self, samples: ConformerSet, seeds: ConformerSet) -> np.ndarray:
+        """What the ranker predicts, kcal/mol."""
+        from conformergen.datasets.ranked import RankedSet
+        from conformergen.sampling.ranking import predict_energies
+
+        assert self.model.ranker is not None
+        assert seeds.energies is not None
+        ranked = RankedSet(conformers=samples, baseline=seeds.energies)
+        return predict_energies(self.model.ranker, ranked, pair_budget=self.sampling.pair_budget)
+
+    def _sampled(self, seeds: list[ConformerSet], count: Callable[..., None], *, last: bool) -> list[ConformerSet]:
         """A verified sample of each seed, or the seed where no draw is right; rungs are the lower of both."""
+        sampling = self.sampling if last else replace(self.sampling, steps=1)
         positions = [s.positions.copy() for s in seeds]
         rungs = [np.full(len(s), _SEED, dtype=np.uint8) for s in seeds]
         waiting = [np.arange(len(s)) for s in seeds]
@@ -114,7 +131,7 @@ class ModelSampler:
                 break
             if attempt:
                 count(redrawn=sum(map(len, waiting)))
-            drawn = self._drawn(seeds, waiting, attempt)
+            drawn = self._drawn(seeds, waiting, attempt, sampling)
             for index, rows in enumerate(waiting):
                 if len(rows) == 0:
                     continue
@@ -127,7 +144,9 @@ class ModelSampler:
             for s, p, r in zip(seeds, positions, rungs, strict=True)
         ]
 
-    def _drawn(self, seeds: list[ConformerSet], waiting: list[np.ndarray], attempt: int) -> list[np.ndarray]:
+    def _drawn(
+        self, seeds: list[ConformerSet], waiting: list[np.ndarray], attempt: int, sampling: "SamplingSettings"
+    ) -> list[np.ndarray]:
         """One draw for the waiting rows of each set; NaN where memory does not suffice for it."""
         from conformergen.sampling import SamplingJob, sample_batch, sample_in_memory
 
@@ -140,7 +159,7 @@ class ModelSampler:
             sample_batch,
             self.model.network,
             self.model.diffusion,
-            settings=self.sampling,
+            settings=sampling,
             seed=self.settings.seed,
             device=self.device,
         )

@@ -40,7 +40,7 @@ class GenerateSettings:
         rms: Conformers closer than this (Å, symmetry-aware, heavy atoms) to a better one are left out; None keeps all.
         checkpoint: Name or path of the model.
         sampler: Entry of ``sampling.SAMPLERS``.
-        steps: Evaluations of the network: rounds, with a ranker, or steps of one integration.
+        steps: Evaluations of the network: with a ranker one a round and two in the last, or steps of one integration.
         select: Entry of ``SELECTIONS``, for methods that find more than ``n``.
         seed: Of everything random.
         refine: Entry of ``REFINERS``, applied after sampling; conformers then come in rising energy.
@@ -62,7 +62,7 @@ class GenerateSettings:
     rms: float | None = None
     checkpoint: str = "default"
     sampler: str = "euler"
-    steps: int = ROUNDS
+    steps: int = ROUNDS + 1
     select: str = "lowest"
     seed: int = 0
     refine: str = "none"
