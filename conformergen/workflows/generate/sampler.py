@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from math import ceil
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,8 +28,6 @@ RANKED_DIFFERENT: Final = 0.5
 _CUDA_PAIR_BUDGET: Final = 1_600_000
 #: Evaluations in the last round: the second takes half a kcal/mol of strain.
 _LAST: Final = 2
-#: Samples that go into the last round for each one that may be emitted: the ranker's best of the round before.
-_FINALISTS: Final = 1.25
 #: Draws of a conformer before its seed is emitted instead.
 _ATTEMPTS: Final = 3
 _REDRAWN, _SEED = RUNGS.index("redrawn"), RUNGS.index("seed")
@@ -68,8 +65,8 @@ class ModelSampler:
     ) -> list[ConformerSet]:
         """Replace each set of seeds by as many verified samples as asked for.
 
-        With a ranker every candidate is sampled in rounds, the best in the last, and it picks among the samples of
-        that: repeats and mirror images are those of a sample. Without, every conformer has a sample of its own.
+        With a ranker candidates are sampled in rounds, in the last as many as may be emitted, its best ones, and it
+        picks among the samples: repeats and mirror images are those of one. Without, every conformer has its own.
 
         Args:
             sets: Seeds of each molecule, and how many conformers are asked for.
@@ -81,8 +78,8 @@ class ModelSampler:
         again = [i for i, s in enumerate(seeds) if self._ranked(s)]
         for left in reversed(range(self.rounds - 1)):
             for i in again if left == 0 else ():
-                most = ceil(_FINALISTS * distinct(seeds[i].molecule, sets[i][1]))
-                rows = np.sort(np.argsort(self._energies(samples[i], seeds[i]), kind="stable")[:most])
+                wanted = distinct(seeds[i].molecule, sets[i][1])
+                rows = np.sort(np.argsort(self._energies(samples[i], seeds[i]), kind="stable")[:wanted])
                 seeds[i], samples[i] = seeds[i].select(rows), samples[i].select(rows)
             made = [replace(seeds[i], positions=samples[i].positions) for i in again]
             kept = [(i, s) for i, s in zip(again, settle(made), strict=True) if not isinstance(s, MoleculeError)]
