@@ -1,7 +1,7 @@
 """Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--model default] [--rankers default,runs/rk] [--windows 3,4,5]
-        [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--hold 0.0005] [--max-steps 400]
+        [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--hold 0.002] [--slack 8] [--max-steps 400]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
 rankers order them, windows cut them, and COV/MAT of what would be emitted is computed. ``all`` emits every candidate,
@@ -21,6 +21,7 @@ import numpy as np
 
 from conformergen.checkpoint import Model, load_model
 from conformergen.chem import (
+    Hold,
     TorsionSettings,
     distinct,
     emitted,
@@ -39,7 +40,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
 from conformergen.sampling.ranking import predict_energies
 from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.sampler import RANKED_TEMPERATURE
+from conformergen.workflows.generate.sampler import RANKED_DIFFERENT, RANKED_TEMPERATURE
 from conformergen.workflows.generate.seeding import CANDIDATES, n_candidates
 from conformergen.workflows.generate.settings import GenerateSettings
 from conformergen.workflows.train_ranker import initial_ranker, sampled
@@ -112,14 +113,16 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=GenerateSettings.pool)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
-    parser.add_argument("--hold", type=float, default=CANDIDATES.hold, help="0: minima of MMFF94s")
+    parser.add_argument("--hold", type=float, default=CANDIDATES.hold.constant, help="0: minima of MMFF94s")
+    parser.add_argument("--slack", type=float, default=CANDIDATES.hold.slack)
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--model", default="default", help="checkpoint that moves the candidates")
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
-    search = replace(CANDIDATES, uniform=options.uniform, hold=options.hold, max_steps=options.max_steps)
+    hold = Hold(constant=options.hold, slack=options.slack)
+    search = replace(CANDIDATES, uniform=options.uniform, hold=hold, max_steps=options.max_steps)
     model, rankers = load_model(options.model), {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
@@ -149,8 +152,9 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
-            temperature = TorsionSettings.temperature if name == "mmff94s" else RANKED_TEMPERATURE
-            settings = TorsionSettings(window=window, temperature=temperature)
+            settings = TorsionSettings(window=window)
+            if name != "mmff94s":
+                settings = replace(settings, temperature=RANKED_TEMPERATURE, different=RANKED_DIFFERENT)
             show(
                 f"{name}, {window:g} kcal/mol",
                 lambda c, repeat, n=name, s=settings: emitted(

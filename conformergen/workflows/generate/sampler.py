@@ -101,8 +101,9 @@ class ModelSampler:
         if not self._ranked(seeds):
             return samples
         energies = self._energies(samples, seeds)
-        window = self.settings.ewin or _window(samples.molecule)
-        different = 0.0 if self.settings.ewin else RANKED_DIFFERENT
+        window, different = _window(samples.molecule)
+        if self.settings.ewin is not None:
+            window, different = self.settings.ewin, 0.0
         search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE, different=different)
         filling = fill(samples.molecule, energies, n, seed=self.settings.seed, settings=search)
         return replace(samples.select(filling.rows), positions=filling.of(samples.positions))
@@ -182,5 +183,8 @@ class ModelSampler:
         return batches
 
 
-def _window(molecule: Molecule) -> float:
-    return _MACROCYCLE_WINDOW if largest_ring(molecule.smiles) >= MACROCYCLE else _RANKED_WINDOW
+def _window(molecule: Molecule) -> tuple[float, float]:
+    """Window, kcal/mol, and share of different conformers that it is widened for: a macrocycle's is wide already."""
+    return (
+        (_MACROCYCLE_WINDOW, 0.0) if largest_ring(molecule.smiles) >= MACROCYCLE else (_RANKED_WINDOW, RANKED_DIFFERENT)
+    )
