@@ -24,7 +24,7 @@ from conformergen.sampling.ranking import predict_energies
 from conformergen.training.ranking import RankerTrainer, RankingData, RankingSettings, train_ranker
 from conformergen.workflows.export import export
 from conformergen.workflows.generate import GenerateSettings, generate_stream
-from conformergen.workflows.generate.sampler import ModelSampler
+from conformergen.workflows.generate.sampler import ModelSampler, _window
 from conformergen.workflows.rounds import settled
 from conformergen.workflows.train_ranker import fit, load_ranked, sampled, with_baseline
 
@@ -179,6 +179,12 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
         load_model(tmp_path / "model")
     with pytest.raises(DataError):
         load_ranker(tiny_run / "best")
+
+
+def test_window_of_a_macrocycle_is_wide_and_stays_so():
+    (plain, widened), (wide, kept) = (_window(molecule_from_smiles(s)) for s in ("CCCCO", "O=C1CCCCCCCCCCO1"))
+    assert plain < wide
+    assert widened > kept == 0.0
 
 
 def test_completion_keeps_the_window_and_mirrors():

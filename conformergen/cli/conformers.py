@@ -78,7 +78,7 @@ def generate(
     rms: Annotated[float | None, typer.Option(help="Leave out conformers closer than this to a better one, Å.")] = None,
     select: Annotated[str, typer.Option(help="Minima of gfnff: the n lowest, or n diverse.")] = "lowest",
     sampler: Annotated[str, typer.Option(help="euler, heun or stochastic.")] = "euler",
-    steps: Annotated[int, typer.Option(help="Network evaluations.")] = 4,
+    steps: Annotated[int, typer.Option(help="Network evaluations, in rounds: two in the last.")] = 4,
     seed: Seed = 0,
     refine: Annotated[str, typer.Option(help="none, mmff94s, uff, gfn-ff or gfn2-xtb (these need xtb).")] = "none",
     stereo: Annotated[str, typer.Option(help="Open stereo: sample one isomer, enumerate, or error.")] = "sample",
