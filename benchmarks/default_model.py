@@ -82,7 +82,17 @@ def main() -> None:
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
     turned = [
-        shards(out / f"turned-{folder.name}", folder, "--split", split, "--max-confs", 12, pairing="turned")
+        shards(
+            out / f"turned-{folder.name}",
+            folder,
+            "--split",
+            split,
+            "--max-confs",
+            12,
+            "--max-failures",
+            5,
+            pairing="turned",
+        )
         for folder, split in ((minima, "keep"), (ensembles, "keep"), (candidates, "keep"), (MINI, MINI / "split.json"))
     ]
     train(third, 4_000, [*turned, minima], "--init", second, "--set", "network.torsions=true", rate=0.0012)
