@@ -81,26 +81,17 @@ def main() -> None:
 
     train(network, 12_000, pairs + excerpt)
     train(second, 8_000, [*pairs, candidates], "--init", network, "--set", "network.torsions=true")
-    turned = [
-        shards(
-            out / f"turned-{folder.name}",
-            folder,
-            "--split",
-            split,
-            "--max-confs",
-            12,
-            "--max-failures",
-            5,
-            pairing="turned",
-        )
+    few: list[object] = ["--max-confs", 12, "--max-failures", 5, "--split"]
+    turned = {
+        folder: shards(out / f"turned-{folder.name}", folder, *few, split, pairing="turned")
         for folder, split in ((minima, "keep"), (ensembles, "keep"), (candidates, "keep"), (MINI, MINI / "split.json"))
-    ]
-    train(third, 4_000, [*turned, minima], "--init", second, "--set", "network.torsions=true", rate=0.0012)
+    }
+    train(third, 4_000, [*turned.values(), minima], "--init", second, "--set", "network.torsions=true", rate=0.0012)
     stage(
         points, "train-ranker", "--resume", *data([ROOT / "data" / "single-points"]), "--init", second, *steps(4000),
         "--learning-rate", 1.5e-3,
     )  # fmt: skip
-    labelled = [turned[1], turned[3], minima, candidates, DRUGS / "samples"]
+    labelled = [turned[ensembles], turned[MINI], minima, candidates, DRUGS / "samples"]
     stage(
         ranker, "train-ranker", "--resume", *data(labelled), "--init", points,
         "--samples-of", third, *steps(1200), "--learning-rate", 5e-4,

@@ -83,7 +83,9 @@ def geometries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples to be followed, and geometries to be taken as they are."""
     seeds = ConformerSet(molecule=molecule, positions=choice.followed)
-    followed = sampled(RankedSet(conformers=seeds, baseline=np.zeros(len(seeds))), model).conformers.positions
+    # One round: the seeds that go with the labels are these, not what they are settled to.
+    ranked = RankedSet(conformers=seeds, baseline=np.zeros(len(seeds)))
+    followed = sampled(ranked, model, rounds=1).conformers.positions
     if len(choice.known):
         noise = NOISE * rng.random((len(choice.known), 1, 1))
         near = choice.known + noise * rng.standard_normal(choice.known.shape)

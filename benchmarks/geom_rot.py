@@ -30,6 +30,7 @@ from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.units import HARTREE_TO_KCAL
 from conformergen.workflows.evaluate import evaluate
+from conformergen.workflows.generate import GenerateSettings
 from conformergen.workflows.report import write_html
 
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--select", default="geomdrugs_rot*")
     parser.add_argument("--cap", type=int, default=100)
     parser.add_argument("--checkpoint", default="default")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=GenerateSettings.steps)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", default="model,etkdg,etkdg+mmff94s")
     parser.add_argument("--strain", type=int, default=0)

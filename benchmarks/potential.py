@@ -104,7 +104,8 @@ def known() -> Iterator[Group]:
             again = s.molecule.smiles in done and folder.name in ("candidates", "relaxed")
             if s.seeds is not None and not again:
                 done.add(s.molecule.smiles)
-                yield Group(kind=RANKED, positions=sampled(seeds, model).conformers.positions, **about)
+                moved = sampled(seeds, model)
+                yield Group(kind=RANKED, positions=moved.conformers.positions, **about | {"baseline": moved.baseline})
 
 
 def pack(forces: Path, out: Path) -> None:

@@ -77,10 +77,10 @@ class ModelSampler:
         samples = self._sampled(seeds, count, last=self.rounds == 1)
         again = [i for i, s in enumerate(seeds) if self._ranked(s)]
         for left in reversed(range(self.rounds - 1)):
-            for i in again if left == 0 else ():
-                wanted = distinct(seeds[i].molecule, sets[i][1])
-                rows = np.sort(np.argsort(self._energies(samples[i], seeds[i]), kind="stable")[:wanted])
-                seeds[i], samples[i] = seeds[i].select(rows), samples[i].select(rows)
+            if left == 0:
+                for i in again:
+                    rows = self._finalists(samples[i], seeds[i], sets[i][1])
+                    seeds[i], samples[i] = seeds[i].select(rows), samples[i].select(rows)
             made = [replace(seeds[i], positions=samples[i].positions) for i in again]
             kept = [(i, s) for i, s in zip(again, settle(made), strict=True) if not isinstance(s, MoleculeError)]
             again = [i for i, _ in kept]
@@ -107,6 +107,11 @@ class ModelSampler:
         search = TorsionSettings(window=window, temperature=RANKED_TEMPERATURE, different=different)
         filling = fill(samples.molecule, energies, n, seed=self.settings.seed, settings=search)
         return replace(samples.select(filling.rows), positions=filling.of(samples.positions))
+
+    def _finalists(self, samples: ConformerSet, seeds: ConformerSet, n: int) -> np.ndarray:
+        """Indices of the lowest, as many as may be emitted."""
+        lowest = np.argsort(self._energies(samples, seeds), kind="stable")
+        return np.sort(lowest[: distinct(samples.molecule, n)])
 
     def _energies(self, samples: ConformerSet, seeds: ConformerSet) -> np.ndarray:
         """What the ranker predicts, kcal/mol."""
