@@ -26,7 +26,7 @@ from conformergen.checkpoint import exact_state
 from conformergen.chem import embed
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.evaluation import METRICS
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.nn import make_backbone

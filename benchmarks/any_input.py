@@ -22,7 +22,7 @@ from rdkit.Chem import rdDistGeom
 from stereo import agrees
 
 from conformergen.evaluation import ScoringTask
-from conformergen.workflows.checks import CHECKS, CheckSettings, run_check
+from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 
 #: Elements that organic force fields and embeddings know; everything else counts as a metal.
 NON_METALS = {1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 52, 53, 54}

@@ -17,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-from conformergen.datasets.shards import read_shard
+from conformergen.io.shards import read_shard
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

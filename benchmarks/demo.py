@@ -15,9 +15,9 @@ from pathlib import Path
 from rdkit import Chem
 
 from conformergen.chem import mol_with_conformers
-from conformergen.datasets.shards import read_folder
-from conformergen.workflows.evaluate import evaluate
-from conformergen.workflows.report import write_html
+from conformergen.io.shards import read_folder
+from conformergen.commands.evaluate import evaluate
+from conformergen.reports.evaluation_report import write_html
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "data" / "reference-mini"

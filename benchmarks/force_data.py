@@ -17,12 +17,12 @@ import numpy as np
 
 from conformergen.checkpoint import Model, load_model
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement.engines import TbliteLibrary
 from conformergen.units import EV_TO_KCAL
-from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.train_ranker import sampled
+from conformergen.runtime.devices import limit_threads
+from conformergen.commands.train_ranker import sampled
 
 DATA = Path(__file__).parent.parent / "data"
 #: Starts of each molecule, steps from each, MMFF94s minima as they are, known minima; noise on the latter, Å.

@@ -15,11 +15,11 @@ import numpy as np
 from genuine import Genuine, arguments, rows
 from scipy.stats import spearmanr
 
-from conformergen.datasets.readers.interface import RawEnsemble
+from conformergen.io.formats.interface import RawEnsemble
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.refinement.engines import XtbProgram
-from conformergen.workflows.isomers import choose_isomer
-from conformergen.workflows.reference import ReferenceSettings, reference_ensemble
+from conformergen.chem.isomers import choose_isomer
+from conformergen.reference.search import ReferenceSettings, reference_ensemble
 
 THRESHOLDS = (0.5, 0.75)
 ORDERED = 50

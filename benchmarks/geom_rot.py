@@ -24,14 +24,14 @@ from rdkit import Chem
 
 import conformergen
 from conformergen.chem import heavy_atoms, symmetry_group
-from conformergen.datasets.readers.sdf import read
+from conformergen.io.formats.sdf import read
 from conformergen.evaluation import METRICS, paired
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.units import HARTREE_TO_KCAL
-from conformergen.workflows.evaluate import evaluate
-from conformergen.workflows.generate import GenerateSettings
-from conformergen.workflows.report import write_html
+from conformergen.commands.evaluate import evaluate
+from conformergen.generation import GenerateSettings
+from conformergen.reports.evaluation_report import write_html
 
 
 def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:

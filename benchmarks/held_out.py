@@ -10,10 +10,10 @@ import numpy as np
 from rdkit import Chem
 
 from conformergen.chem import mol_with_conformers, molecule_from_mol, parse_smiles
-from conformergen.datasets.readers.sdf import read
+from conformergen.io.formats.sdf import read
 from conformergen.diffusion import DiffusionSettings
 from conformergen.evaluation import METRICS
-from conformergen.evaluation.molecule import ScoringTask, score_molecule
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.evaluation.summary import molecule_values
 from conformergen.nn import Backbone
 from conformergen.records import Molecule
@@ -64,7 +64,7 @@ class HeldOut:
 def jobs_of(molecules: list[Molecule], seeds: list[np.ndarray]) -> list[SamplingJob]:
     """A job for each seed of each molecule, in order."""
     return [
-        SamplingJob(molecule=molecule, conformer=i, seed_positions=row)
+        SamplingJob(molecule=molecule, conformer=i, start_positions=row)
         for molecule, rows in zip(molecules, seeds, strict=True)
         for i, row in enumerate(rows)
     ]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from conformergen.chem import conformer_positions, molecule_from_smiles
-from conformergen.datasets.readers.interface import RawEnsemble
-from conformergen.datasets.readers.sdf import read
+from conformergen.io.formats.interface import RawEnsemble
+from conformergen.io.formats.sdf import read
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import Molecule

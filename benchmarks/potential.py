@@ -89,8 +89,8 @@ def forced(forces: Path) -> Iterator[Group]:
 def known() -> Iterator[Group]:
     """Single points, minima, and what the shipped model makes of the seeds of the latter."""
     from conformergen.checkpoint import load_model
-    from conformergen.datasets.shards import read_folder
-    from conformergen.workflows.train_ranker import sampled, with_baseline
+    from conformergen.io.shards import read_folder
+    from conformergen.commands.train_ranker import sampled, with_baseline
 
     folders = [DATA / "reference-drugs" / x for x in ("minima", "ensembles", "candidates", "relaxed")]
     model, done = load_model("default"), set()
@@ -110,7 +110,7 @@ def known() -> Iterator[Group]:
 
 def pack(forces: Path, out: Path) -> None:
     """One file of graphs and groups."""
-    from conformergen.workflows.train_ranker import is_held_out
+    from conformergen.commands.train_ranker import is_held_out
 
     groups = [*forced(forces), *known()]
     molecules = list({g.molecule.smiles: g.molecule for g in groups}.values())

@@ -26,25 +26,25 @@ from pathlib import Path
 import numpy as np
 
 from conformergen.checkpoint import Model, load_model
-from conformergen.chem import TorsionSettings, molecule_from_smiles, torsion_minima
-from conformergen.datasets.inputs import InputRecord, read_inputs
-from conformergen.datasets.pairing import SeedSettings
+from conformergen.chem import TorsionSearchSettings, molecule_from_smiles, torsion_minima
+from conformergen.io.inputs import InputRecord, read_inputs
+from conformergen.datasets.pairing import PairingSettings
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.shards import ShardEntry, read_folder, read_shard, write_shard
+from conformergen.io.shards import ShardEntry, read_folder, read_shard, write_shard
 from conformergen.errors import MoleculeError
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.rmsd import kabsch_rotation
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement.engines import XtbProgram
-from conformergen.sampling.ranking import predict_energies
-from conformergen.storage import json_digest
-from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.seeding import CANDIDATES
-from conformergen.workflows.isomers import choose_isomer
-from conformergen.workflows.pool import map_molecules
-from conformergen.workflows.preprocess import write_manifest
-from conformergen.workflows.train_ranker import is_held_out, sampled
+from conformergen.sampling.energies import predict_energies
+from conformergen.runtime.files import json_digest
+from conformergen.runtime.devices import limit_threads
+from conformergen.generation.starts import CANDIDATES
+from conformergen.chem.isomers import choose_isomer
+from conformergen.runtime.workers import map_molecules
+from conformergen.commands.preprocess import write_manifest
+from conformergen.commands.train_ranker import is_held_out, sampled
 
 WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
@@ -58,7 +58,7 @@ PACKED = 500
 def scored(record: InputRecord, *, n: int) -> ConformerSet:
     """Minima of one molecule with GFN2-xTB energies, kcal/mol above the lowest."""
     molecule = molecule_from_smiles(record.smiles, record.name)
-    positions, energies = torsion_minima(molecule, n, seed=0, settings=TorsionSettings(uniform=1.0, window=WINDOW))
+    positions, energies = torsion_minima(molecule, n, seed=0, settings=TorsionSearchSettings(uniform=1.0, window=WINDOW))
     if not np.isfinite(energies).all():
         raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     engine = XtbProgram(molecule)
@@ -151,7 +151,7 @@ def pack(parts: Path, out: Path) -> None:
         lines[line["name"]] = line | {"requested": len(block), "dropped": {}, "failures": []}
     configuration: dict[str, object] = {"sources": [parts.name]}
     if all(e.conformers.seeds is not None for e in entries):
-        configuration["seeds"] = asdict(SeedSettings(pairing="relaxed"))
+        configuration["seeds"] = asdict(PairingSettings(pairing="relaxed"))
     write_manifest(out, configuration, json_digest(configuration), lines)
 
 

@@ -17,9 +17,9 @@ import torch
 
 from conformergen.checkpoint import ranker_files, write_checkpoint
 from conformergen.nn.energy import EnergyNetwork
-from conformergen.training.ranking import RankingData, RankingSettings, train_ranker
-from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.train_ranker import initial_ranker, load_ranked, ranking_quality, split_ranked
+from conformergen.training.ranker import RankingData, RankingSettings, train_ranker
+from conformergen.runtime.devices import limit_threads
+from conformergen.commands.train_ranker import initial_ranker, load_ranked, ranking_quality, split_ranked
 
 
 def main() -> None:

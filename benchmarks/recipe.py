@@ -21,14 +21,14 @@ import torch
 from held_out import HeldOut, samples_of
 
 from conformergen.chem import (
-    TorsionSettings,
+    TorsionSearchSettings,
     heavy_atoms,
     to_mol,
     torsion_search,
 )
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.evaluation import METRICS
 from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.nn import Backbone, make_backbone
@@ -98,7 +98,7 @@ class Scored:
         self.pairs = [s for s in held_out if len(s) >= 2]
 
         def seeds(molecule: Molecule, n: int) -> np.ndarray:
-            return torsion_search(molecule, n, seed=0, settings=TorsionSettings())[0].astype(np.float32)
+            return torsion_search(molecule, n, seed=0, settings=TorsionSearchSettings())[0].astype(np.float32)
 
         self.known = HeldOut(options.excerpt, options.select, options.cap, options.out / "seeds.pkl", seeds)
 

@@ -18,11 +18,11 @@ from dataclasses import asdict
 import numpy as np
 from genuine import Genuine, arguments, rows
 
-from conformergen.datasets.readers.interface import RawEnsemble
+from conformergen.io.formats.interface import RawEnsemble
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.refinement.engines import XtbProgram
-from conformergen.workflows.isomers import choose_isomer
-from conformergen.workflows.reference import ReferenceResult, ReferenceSettings, reference_ensemble
+from conformergen.chem.isomers import choose_isomer
+from conformergen.reference.search import ReferenceResult, ReferenceSettings, reference_ensemble
 
 NEAR, WINDOWS = 0.25, (3.0, 6.0)
 #: Name, CPU seconds so far, minima of the window (Å).

@@ -36,7 +36,7 @@ def main() -> None:
         molecule = molecule_from_smiles(line.split()[0], "")
         for i in range(options.n):
             positions = rng.standard_normal((molecule.graph.n_atoms, 3)).astype(np.float32) * 3.0
-            jobs.append(SamplingJob(molecule=molecule, conformer=i, seed_positions=positions))
+            jobs.append(SamplingJob(molecule=molecule, conformer=i, start_positions=positions))
     sizes = [job.molecule.graph.n_atoms for job in jobs]
     print(f"{len(jobs)} conformers, {np.mean(sizes):.0f} atoms in the mean")
     model = load_model("default", device=options.device)

@@ -22,7 +22,7 @@ import numpy as np
 from conformergen.checkpoint import Model, load_model
 from conformergen.chem import (
     Hold,
-    TorsionSettings,
+    TorsionSearchSettings,
     distinct,
     emitted,
     heavy_atoms,
@@ -32,18 +32,18 @@ from conformergen.chem import (
     torsion_minima,
 )
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.readers.sdf import read
+from conformergen.io.formats.sdf import read
 from conformergen.evaluation.metrics import cov_p, cov_r, mat_p, mat_r
-from conformergen.evaluation.molecule import ScoringTask, in_one_order
+from conformergen.evaluation.scoring import ScoringTask, to_reference_order
 from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records import ConformerSet
-from conformergen.sampling.ranking import predict_energies
-from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.sampler import RANKED_DIFFERENT, RANKED_TEMPERATURE
-from conformergen.workflows.generate.seeding import CANDIDATES, n_candidates
-from conformergen.workflows.generate.settings import GenerateSettings
-from conformergen.workflows.train_ranker import initial_ranker, sampled
+from conformergen.sampling.energies import predict_energies
+from conformergen.runtime.devices import limit_threads
+from conformergen.generation.sampler import RANKED_DIFFERENT, RANKED_TEMPERATURE
+from conformergen.generation.starts import CANDIDATES, n_candidates
+from conformergen.generation.settings import GenerateSettings
+from conformergen.commands.train_ranker import initial_ranker, sampled
 
 THRESHOLD, NEAR = 0.75, 0.5
 #: Draws of repeated conformers.
@@ -76,7 +76,7 @@ class Candidates:
 
 
 def candidates(
-    raw, cap: int, pool: int, search: TorsionSettings, model: Model, rankers: dict[str, EnergyNetwork], *, seed: int = 0
+    raw, cap: int, pool: int, search: TorsionSearchSettings, model: Model, rankers: dict[str, EnergyNetwork], *, seed: int = 0
 ) -> Candidates | None:
     """Candidates of one molecule; None without MMFF94s parameters."""
     references = raw.conformers[:cap]
@@ -95,7 +95,7 @@ def candidates(
     mol = to_mol(molecule)
     heavy, group = heavy_atoms(mol), symmetry_group(mol)
     task = ScoringTask(name=raw.name, smiles=raw.smiles, references=references, samples=[])
-    targets = in_one_order(task).references[:, heavy]
+    targets = to_reference_order(task).references[:, heavy]
     return Candidates(
         rmsd=group_rmsd_matrix(targets, samples[:, heavy], group),
         mirrored=group_rmsd_matrix(targets, -samples[:, heavy], group) if wanted < n else None,
@@ -152,7 +152,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
-            settings = TorsionSettings(window=window)
+            settings = TorsionSearchSettings(window=window)
             if name != "mmff94s":
                 settings = replace(settings, temperature=RANKED_TEMPERATURE, different=RANKED_DIFFERENT)
             show(

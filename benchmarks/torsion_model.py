@@ -27,7 +27,7 @@ from torch.nn.functional import dropout, layer_norm, linear, one_hot, silu
 
 from conformergen.checkpoint import load_model
 from conformergen.chem import get_torsions, rotors, to_mol, torsion_minima
-from conformergen.chem.torsion_model import (
+from conformergen.torsion.model import (
     BINS,
     ELEMENTS,
     EPSILON,
@@ -42,14 +42,14 @@ from conformergen.chem.torsion_model import (
     torsion_quartets,
 )
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.errors import MoleculeError
 from conformergen.records import ConformerSet, Molecule
-from conformergen.sampling.ranking import predict_energies
-from conformergen.workflows.devices import limit_threads
-from conformergen.workflows.generate.seeding import CANDIDATES
-from conformergen.workflows.isomers import choose_isomer
-from conformergen.workflows.train_ranker import is_held_out, sampled
+from conformergen.sampling.energies import predict_energies
+from conformergen.runtime.devices import limit_threads
+from conformergen.generation.starts import CANDIDATES
+from conformergen.chem.isomers import choose_isomer
+from conformergen.commands.train_ranker import is_held_out, sampled
 
 #: kcal/mol over which the weight of a minimum falls to 1/e: no level of theory here is exact, and a reference ensemble
 #: reaches to 6 kcal/mol.
@@ -194,10 +194,10 @@ class Padded:
 
     def __init__(self, found: list[Torsions]) -> None:
         self.n_atoms = torch.tensor([t.rotors.elements.shape[1] for t in found])
-        self.n_rotors = torch.tensor([t.radians.shape[1] for t in found])
+        self.n_rotatable_bonds = torch.tensor([t.radians.shape[1] for t in found])
         counts = np.array([len(t.radians) for t in found])
         self.first = torch.from_numpy(np.cumsum(counts) - counts)
-        n, atoms, most = len(found), int(self.n_atoms.max()), int(self.n_rotors.max())
+        n, atoms, most = len(found), int(self.n_atoms.max()), int(self.n_rotatable_bonds.max())
         conformers = int(counts.sum())
         self.elements = torch.zeros(n, atoms, dtype=torch.uint8)
         self.features = torch.zeros(n, atoms, len(FEATURE_SIZES), dtype=torch.uint8)
@@ -219,11 +219,11 @@ class Padded:
             weights = np.exp(-(t.energies.astype(np.float64) - t.energies.min()) / TEMPERATURE)
             self.weights[i, : len(weights)] = torch.from_numpy(weights / weights.sum())
         #: Molecules of alike size stand together.
-        self.order = (self.n_rotors * 256 + self.n_atoms).argsort()
+        self.order = (self.n_rotatable_bonds * 256 + self.n_atoms).argsort()
 
     def batch(self, ids: Tensor, conformers: int) -> tuple[Rotors, Tensor, Tensor, Tensor]:
         """Some conformers of each molecule, half of them mirrored; their torsions; which atoms and rotors there are."""
-        atoms, r = int(self.n_atoms[ids].max()), int(self.n_rotors[ids].max())
+        atoms, r = int(self.n_atoms[ids].max()), int(self.n_rotatable_bonds[ids].max())
         chosen = (torch.multinomial(self.weights[ids], conformers, replacement=True) + self.first[ids][:, None]).ravel()
         mirrored = torch.rand(len(chosen)) < 0.5
         sides, relations = self.sides[chosen, :r].long(), self.relations[chosen, :r, :r].long()
@@ -239,7 +239,7 @@ class Padded:
         )
         radians = self.radians[chosen, :r] * torch.where(mirrored, -1.0, 1.0)[:, None]
         present = torch.arange(atoms) < self.n_atoms[ids][:, None]
-        turning = torch.arange(r) < self.n_rotors[ids.repeat_interleave(conformers)][:, None]
+        turning = torch.arange(r) < self.n_rotatable_bonds[ids.repeat_interleave(conformers)][:, None]
         return read_by, radians, present, turning
 
 
@@ -289,7 +289,7 @@ def scored(model: TorsionModel, data: Padded) -> list[float]:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         parts = data.order.split(32)
-        rotors_of = torch.cat([data.n_rotors[ids].repeat_interleave(12) for ids in parts]).float()
+        rotors_of = torch.cat([data.n_rotatable_bonds[ids].repeat_interleave(12) for ids in parts]).float()
         results = []
         for known in (False, True):
             values = torch.cat([nats(model, data, ids, 12, known=known, score=True) for ids in parts])

@@ -12,7 +12,7 @@ import torch
 
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.nn import make_backbone
 from conformergen.training.loop import Trainer
 

@@ -1,35 +1,36 @@
 """conformergen: 3D conformers of molecules.
 
-Everything of the Python API is loaded on first use, so that importing the package
-(and ``conformergen --help``) does not import torch.
+Everything of the Python API is loaded on first use, so that importing the package (and ``conformergen --help``) does
+not import torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from conformergen.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from conformergen.checkpoint import load_model as load_model
-    from conformergen.evaluation.molecule import rmsd_matrix as rmsd_matrix
-    from conformergen.workflows.evaluate import evaluate as evaluate
-    from conformergen.workflows.generate import ConformerGenerator as ConformerGenerator
-    from conformergen.workflows.generate import generate as generate
-    from conformergen.workflows.view import view as view
+    from conformergen.checkpoint.model import load_model as load_model
+    from conformergen.commands.evaluate import evaluate as evaluate
+    from conformergen.evaluation.scoring import rmsd_matrix as rmsd_matrix
+    from conformergen.generation.api import ConformerGenerator as ConformerGenerator
+    from conformergen.generation.api import generate as generate
+    from conformergen.reports.viewer import view as view
 
+#: Module of each function and class of the API.
 _API = {
-    "ConformerGenerator": "conformergen.workflows.generate",
-    "generate": "conformergen.workflows.generate",
-    "evaluate": "conformergen.workflows.evaluate",
-    "load_model": "conformergen.checkpoint",
-    "rmsd_matrix": "conformergen.evaluation.molecule",
-    "view": "conformergen.workflows.view",
+    "ConformerGenerator": "conformergen.generation.api",
+    "generate": "conformergen.generation.api",
+    "evaluate": "conformergen.commands.evaluate",
+    "load_model": "conformergen.checkpoint.model",
+    "rmsd_matrix": "conformergen.evaluation.scoring",
+    "view": "conformergen.reports.viewer",
 }
 
 __all__ = ["ConformerGenerator", "__version__", "evaluate", "generate", "load_model", "rmsd_matrix", "view"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load one function of the Python API on first use (PEP 562)."""
+    """Load a part of the Python API on first use (PEP 562)."""
     if name in _API:
         from importlib import import_module
 

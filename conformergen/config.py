@@ -1,4 +1,4 @@
-"""A whole run as one frozen record: defaults, then TOML, then flags. Unknown keys are errors."""
+"""A whole training run as one frozen record: defaults, then TOML, then options. Unknown keys are errors."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from conformergen.diffusion import DiffusionSettings
 from conformergen.errors import InputError
 from conformergen.nn.interface import NetworkSettings
 from conformergen.nn.relaxation.interface import RelaxationSettings
-from conformergen.training.loop import TrainingSettings
+from conformergen.training.settings import TrainingSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,14 +23,14 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything a training run depends on, besides its data."""
+    """Everything that a training run depends on, besides its data."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     diffusion: DiffusionSettings = field(default_factory=DiffusionSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
-#: Sizes: ``tiny`` for tests and the demo, ``small`` for CPU hours, ``drugs`` for all of GEOM on GPUs.
+#: Configurations by size: ``tiny`` for tests and the demo, ``small`` for CPU hours, ``drugs`` for all of GEOM on GPUs.
 PRESETS: Final[Mapping[str, RunConfig]] = {
     "tiny": RunConfig(
         network=NetworkSettings(
@@ -96,29 +96,29 @@ def load_config(preset: str, path: Path | None, overrides: list[str]) -> RunConf
         InputError: For an unknown preset or key, a bad value, or an unreadable file.
     """
     if preset not in PRESETS:
-        raise InputError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+        raise InputError(f"{preset!r} is not one of {', '.join(PRESETS)}", setting="preset")
     config = PRESETS[preset]
     if path is not None:
         try:
             config = from_mapping(RunConfig, tomllib.loads(path.read_text()), base=config)
         except OSError as error:
-            raise InputError(f"--config: {error}") from error
+            raise InputError(str(error), setting="config") from error
         except ValueError as error:  # no TOML, or no UTF-8
-            raise InputError(f"--config {path}: {error}") from error
+            raise InputError(f"{path}: {error}", setting="config") from error
     for override in overrides:
         config = from_mapping(RunConfig, parse_override(override), base=config)
     return config
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """``a.b=value`` as nested data; the value is TOML, or a bare word.
+    """Nested data of ``a.b=value``; the value is TOML or a bare word.
 
     Raises:
         InputError: Without an equals sign.
     """
     key, equals, raw = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text!r}: write key=value, for example training.steps=1000")
+        raise InputError(f"{text!r} is not key=value, for example training.steps=1000", setting="set")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

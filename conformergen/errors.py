@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is."""
+"""What can go wrong, and whose fault it is."""
 
 from typing import Final
 
@@ -20,11 +20,31 @@ REASONS: Final = (
 
 
 class InputError(Exception):
-    """The user's mistake: one line, no traceback, exit code 2."""
+    """The user's mistake: one line, no traceback, exit code 2.
+
+    Attributes:
+        message: What is wrong.
+        setting: Name of the setting that is wrong, or an empty string. The command line shows the option instead.
+    """
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        super().__init__(message)
+        self.message, self.setting = message, setting
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.message}" if self.setting else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the setting when a worker process sends the error."""
+        return (type(self), (self.message,), {"setting": self.setting})
 
 
 class DataError(Exception):
     """A data file or checkpoint fails verification: one line, exit code 65."""
+
+
+class OtherRunError(DataError):
+    """What is to be resumed is intact, but was made with other settings, data or weights."""
 
 
 class LockedError(Exception):

@@ -9,8 +9,8 @@ import torch
 
 from conformergen.chem import embed, molecule_from_smiles
 from conformergen.config import load_config
-from conformergen.datasets.pairing import SeedSettings, with_seeds
-from conformergen.datasets.shards import MANIFEST, ShardEntry, write_json, write_shard
+from conformergen.datasets.pairing import PairingSettings, with_starts
+from conformergen.io.shards import MANIFEST, ShardEntry, write_json, write_shard
 from conformergen.records import ConformerSet
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def ensembles():
             energies=np.arange(len(positions), dtype=np.float64),
             source_idx=np.arange(len(positions), dtype=np.int32),
         )
-        sets.append(with_seeds(raw, SeedSettings(pool=4), seed=1))
+        sets.append(with_starts(raw, PairingSettings(pool=4), seed=1))
     return sets
 
 
@@ -83,7 +83,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def tiny_run(shard_folder, tiny_config, tmp_path_factory):
     """A finished training run of a very small network."""
-    from conformergen.workflows.train import train
+    from conformergen.commands.train import train
 
     out = tmp_path_factory.mktemp("run") / "tiny"
     train([shard_folder], out, tiny_config, device="cpu")

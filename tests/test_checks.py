@@ -12,8 +12,8 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.errors import InputError
 from conformergen.evaluation import ScoringTask
-from conformergen.workflows.checks import CHECKS, CheckSettings, run_check
-from conformergen.workflows.checks.strain import changes, internal_coordinates
+from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
+from conformergen.evaluation.checks.strain import changes, internal_coordinates
 
 SMILES = "C[C@H](N)/C=C/C1CCCCC1"
 

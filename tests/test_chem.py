@@ -11,11 +11,11 @@ from conformergen.chem import (
     resolve_open_stereo,
     symmetry_group,
 )
-from conformergen.datasets.pairing import SeedSettings, with_seeds
+from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.errors import MoleculeError
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
-from conformergen.workflows.isomers import choose_isomer, has_open_stereo, isomers
+from conformergen.chem.isomers import choose_isomer, has_open_stereo, isomers
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_pairing_finds_relabelled_copies_of_the_references():
     molecule = molecule_from_smiles("CC(C)CCO")
     seeds = embed(molecule, 5, seed=11)
     conformers = ConformerSet(molecule=molecule, positions=seeds[::-1].copy())
-    paired = with_seeds(conformers, SeedSettings(pool=5), seed=11)
+    paired = with_starts(conformers, PairingSettings(pool=5), seed=11)
     np.testing.assert_allclose(paired.seeds, conformers.positions, atol=1e-3)
 
 

@@ -7,13 +7,13 @@ import torch
 from conformergen.checkpoint import load_model, load_ranker, resolve
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config
-from conformergen.datasets.inputs import InputRecord
-from conformergen.evaluation.molecule import rmsd_matrix
+from conformergen.io.inputs import InputRecord
+from conformergen.evaluation.scoring import rmsd_matrix
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
-from conformergen.training.ranking import RankingSettings
-from conformergen.workflows.generate import GenerateSettings, generate_stream
-from conformergen.workflows.train import train
-from conformergen.workflows.train_ranker import fit
+from conformergen.training.ranker import RankingSettings
+from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.commands.train import train
+from conformergen.commands.train_ranker import fit
 
 pytestmark = pytest.mark.gpu
 DRUGS = ("CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)NCCc1ccccc1", "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O")
@@ -35,7 +35,7 @@ def test_samples_are_those_of_the_cpu():
     molecules = [molecule_from_smiles(s, s) for s in DRUGS]
     seeds = [embed(m, 4, seed=0).astype(np.float32) for m in molecules]
     jobs = [
-        SamplingJob(molecule=m, conformer=i, seed_positions=p - p.mean(0))
+        SamplingJob(molecule=m, conformer=i, start_positions=p - p.mean(0))
         for m, s in zip(molecules, seeds, strict=True)
         for i, p in enumerate(s)
     ]

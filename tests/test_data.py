@@ -11,14 +11,14 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.datasets.inputs import read_inputs
+from conformergen.io.inputs import read_inputs
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.reader_process import ReaderChild
-from conformergen.datasets.readers import READERS, detect_format
-from conformergen.datasets.shards import MANIFEST, ShardEntry, read_folder, read_shard, write_shard
+from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.formats import READERS, detect_format
+from conformergen.io.shards import MANIFEST, ShardEntry, read_folder, read_shard, write_shard
 from conformergen.datasets.splits import file_split, random_split, scaffold_split
 from conformergen.errors import DataError, InputError
-from conformergen.workflows.preprocess import PreprocessSettings, check_sources, preprocess
+from conformergen.commands.preprocess import PreprocessSettings, check_sources, preprocess
 
 
 class _Attack:

@@ -7,7 +7,7 @@ from conformergen.datasets.collate import collate_graphs, molecule_tables
 from conformergen.diffusion import LOSSES, PATHS, PRIORS
 from conformergen.geometry.rotations import centre, haar_rotations
 from conformergen.sampling import SAMPLERS, SamplingJob, plan_batches
-from conformergen.sampling.queue import noise_stream
+from conformergen.sampling.batches import noise_stream
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.errors import InputError
 from conformergen.evaluation import METRICS, RULES, Score, molecule_values, paired
-from conformergen.workflows.evaluate import comparison, evaluate, read_ensembles, read_report
+from conformergen.commands.evaluate import comparison, evaluate, read_ensembles, read_report
 
 
 def _score(rmsd, references=None, samples=None, **counts):

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
-from conformergen.datasets.readers import READERS, detect_format
+from conformergen.io.formats import READERS, detect_format
 from conformergen.errors import InputError
 from conformergen.evaluation import METRICS
-from conformergen.workflows.evaluate import evaluate, read_ensembles
+from conformergen.commands.evaluate import evaluate, read_ensembles
 
 SMILES = ("C[C@H](N)CC(=O)[O-]", "OC/C=C/c1ccccc1")
 

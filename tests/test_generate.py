@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 import conformergen
 from conformergen.chem import embed, heavy_atoms, mol_with_conformers, molecule_from_smiles, symmetry_group
-from conformergen.chem.constraints import Constraints, constrained_conformers
+from conformergen.torsion.constraints import Constraints, constrained_conformers
 from conformergen.cli import app
-from conformergen.datasets.inputs import InputRecord
+from conformergen.io.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.records import RUNGS
-from conformergen.workflows.generate import GenerateSettings, GenerateSummary, generate_stream, generate_to, stream
+from conformergen.generation import GenerateSettings, GenerateSummary, generate_stream, generate_to, stream
 
 SMILES = ("CCCCO", "C[C@H](N)C(=O)O", "no smiles", "OCc1ccccc1", "F/C=C/CO", "CC(C)CCN", "[Na+].[Cl-]", "CCSCC")
 
@@ -168,7 +168,7 @@ def test_ladder_goes_down_only_as_far_as_it_must(monkeypatch):
 
 
 def test_rungs_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
-    from conformergen.workflows.generate import sampler
+    from conformergen.generation import sampler
 
     # The network's first draw of every candidate is refused, and every draw of one.
     calls = []

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import conformergen
 from conformergen.cli import app, conformers
-from conformergen.workflows.generate.settings import GenerateSettings
+from conformergen.generation.settings import GenerateSettings
 
 ROOT = Path(__file__).parent.parent
 DOORS = ([sys.executable, "-m", "conformergen"], [sys.executable, str(ROOT / "cli.py")])
@@ -62,7 +62,7 @@ def test_help_imports_no_torch_and_is_cheap():
 
 def test_workers_import_no_torch():
     code = (
-        "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.workflows.reference\n"
+        "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.reference.search\n"
     )
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 

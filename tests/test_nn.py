@@ -5,7 +5,7 @@ import torch
 from e3nn import o3
 
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.datasets.pyg import to_pyg
+from conformergen.io.formats.pyg import to_pyg
 from conformergen.diffusion import PATHS, denoise
 from conformergen.nn import BACKBONES, NetworkSettings, RelaxationSettings, make_backbone
 from conformergen.nn.linear import ChannelLinear, from_flat, to_flat

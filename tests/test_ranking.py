@@ -9,24 +9,24 @@ import torch
 
 from conformergen.checkpoint import RANKER, load_model, load_ranker
 from conformergen.chem import embed, fill, mmff_energies, mol_with_conformers, molecule_from_smiles
-from conformergen.chem.torsion import TorsionSettings
+from conformergen.torsion.search import TorsionSearchSettings
 from conformergen.datasets.collate import GraphTables, collate_graphs
-from conformergen.datasets.inputs import InputRecord
+from conformergen.io.inputs import InputRecord
 from conformergen.datasets.ranked import RankedSet
-from conformergen.datasets.shards import ShardEntry, write_shard
+from conformergen.io.shards import ShardEntry, write_shard
 from conformergen.errors import DataError, InputError, MoleculeError
 from conformergen.geometry.rotations import haar_rotations
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
-from conformergen.sampling.ranking import predict_energies
-from conformergen.training.ranking import RankerTrainer, RankingData, RankingSettings, train_ranker
-from conformergen.workflows.export import export
-from conformergen.workflows.generate import GenerateSettings, generate_stream
-from conformergen.workflows.generate.sampler import ModelSampler, _window
-from conformergen.workflows.rounds import settled
-from conformergen.workflows.train_ranker import fit, load_ranked, sampled, with_baseline
+from conformergen.sampling.energies import predict_energies
+from conformergen.training.ranker import RankerTrainer, RankingData, RankingSettings, train_ranker
+from conformergen.commands.export import export
+from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.generation.sampler import ModelSampler, _window
+from conformergen.generation.rounds import settled
+from conformergen.commands.train_ranker import fit, load_ranked, sampled, with_baseline
 
 TINY = NetworkSettings(
     channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
@@ -191,7 +191,7 @@ def test_completion_keeps_the_window_and_mirrors():
     molecule = molecule_from_smiles("NCCO")
     positions = embed(molecule, 3, seed=0).astype(np.float64)
     energies = np.array([4.0, 0.0, 99.0])
-    filling = fill(molecule, energies, 6, seed=0, settings=TorsionSettings(window=5.0))
+    filling = fill(molecule, energies, 6, seed=0, settings=TorsionSearchSettings(window=5.0))
     got, values = filling.of(positions), energies[filling.rows]
     np.testing.assert_array_equal(got[:2], positions[[1, 0]])
     np.testing.assert_array_equal(got[3:], -got[:3])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conformergen.datasets import reader_process
-from conformergen.datasets.pickled_pyg import (
+from conformergen.io.sandbox.pyg_pickles import (
     Array,
     Bag,
     _storage_key,
@@ -17,8 +17,8 @@ from conformergen.datasets.pickled_pyg import (
     load_archive,
     rebuild_tensor,
 )
-from conformergen.datasets.reader_child import RestrictedUnpickler, load_mols, scan
-from conformergen.datasets.reader_process import ReaderChild, load_split_array, shared_child
+from conformergen.io.sandbox.child import RestrictedUnpickler, load_mols, scan
+from conformergen.io.sandbox.process import ReaderChild, load_split_array, shared_child
 from conformergen.errors import DataError
 
 

@@ -6,19 +6,19 @@ from typer.testing import CliRunner
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.cli import app
-from conformergen.datasets.inputs import InputRecord
-from conformergen.datasets.pairing import with_seeds
+from conformergen.io.inputs import InputRecord
+from conformergen.datasets.pairing import with_starts
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
-from conformergen.storage import LOCK, claimed, shared
-from conformergen.workflows import make_reference as workflow
-from conformergen.workflows.evaluate import read_ensembles
-from conformergen.workflows.generate import GenerateSettings, generate_stream
-from conformergen.workflows.make_reference import FORMATS, UNITS, ReferenceTask, make_reference
-from conformergen.workflows.reference import ReferenceSettings, reference_ensemble
+from conformergen.runtime.files import LOCK, claimed, shared
+from conformergen.commands import make_reference as workflow
+from conformergen.commands.evaluate import read_ensembles
+from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.commands.reference import FORMATS, UNITS, ReferenceTask, make_reference
+from conformergen.reference.search import ReferenceSettings, reference_ensemble
 
 needs_xtb = pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
 BUTANOL = "CCCCO"
@@ -120,9 +120,9 @@ def test_one_without_seeds_fails_and_the_others_are_packed(tmp_path, monkeypatch
     def seeded(conformers, settings, *, seed):
         if conformers.molecule.smiles == "CCN":
             raise MoleculeError("stereo", "no embedded geometry has the requested stereo")
-        return with_seeds(conformers, settings, seed=seed)
+        return with_starts(conformers, settings, seed=seed)
 
-    monkeypatch.setattr(workflow, "with_seeds", seeded)
+    monkeypatch.setattr(workflow, "with_starts", seeded)
     records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(("CCO", "CCN"))]
     failures = []
     settings = _small(engine="xtb", md_runs=0, min_starts=3, max_starts=3)

@@ -14,10 +14,10 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 import conformergen
 from conformergen.checkpoint import load_model, resolve
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
-from conformergen.workflows.preprocess import connectivity_key
+from conformergen.commands.preprocess import connectivity_key
 
 DATA = Path(__file__).parent.parent / "data"
 BUNDLED = DATA / "reference-mini"

@@ -77,7 +77,7 @@ def test_last_of_those_that_share_is_alone(tmp_path):
             with pytest.raises(LockedError, match="shares it"), storage.output_folder(tmp_path):
                 pass
             assert not second.alone()
-            assert second.suspicious
+            assert second.previous_run_died
         (tmp_path / "half.tmp-99999999").touch()
         assert first.alone()
         assert not (tmp_path / "half.tmp-99999999").exists()

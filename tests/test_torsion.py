@@ -9,9 +9,9 @@ import torch
 import torsion_model as training
 
 from conformergen.chem import (
-    HeldTorsions,
+    RestrainedTorsions,
     Hold,
-    TorsionSettings,
+    TorsionSearchSettings,
     embed,
     emitted,
     get_torsions,
@@ -29,7 +29,7 @@ from conformergen.chem import (
     torsion_search,
 )
 from conformergen.chem.molecule import ELEMENT_SYMBOLS
-from conformergen.chem.torsion_model import (
+from conformergen.torsion.model import (
     BINS,
     Rotors,
     TorsionModel,
@@ -38,11 +38,11 @@ from conformergen.chem.torsion_model import (
     shipped_torsion_model,
     torsion_quartets,
 )
-from conformergen.datasets.pairing import SeedSettings, with_seeds
+from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.errors import InputError
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
-from conformergen.workflows.generate.seeding import CANDIDATES
+from conformergen.generation.starts import CANDIDATES
 
 CHIRAL = "C[C@H](O)[C@@H](N)CCOC(=O)/C=C/c1ccccc1"
 LEARNED = ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")
@@ -86,7 +86,7 @@ def test_search_keeps_stereo_and_is_repeatable():
     minima, their_energies = torsion_minima(molecule, 12, seed=5)
     assert np.all(np.diff(their_energies) >= 0)
     np.testing.assert_array_equal(positions[: len(minima)], minima)
-    assert np.ptp(energies) <= TorsionSettings().window
+    assert np.ptp(energies) <= TorsionSearchSettings().window
 
 
 def test_molecule_without_centres_gives_mirror_images():
@@ -279,28 +279,28 @@ def test_training_reaches_every_weight():
 def test_macrocycles_are_embedded_more_often(smiles, embedded, monkeypatch):
     asked = []
     monkeypatch.setattr(torsion, "embed", lambda m, n, **options: asked.append(n) or embed(m, n, **options))
-    torsion_minima(molecule_from_smiles(smiles), 20, seed=0, settings=TorsionSettings(pool=2, max_steps=1))
+    torsion_minima(molecule_from_smiles(smiles), 20, seed=0, settings=TorsionSearchSettings(pool=2, max_steps=1))
     assert asked == [embedded]
 
 
 def test_settings_are_checked():
     for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": Hold(constant=-1.0)}):
         with pytest.raises(InputError):
-            TorsionSettings(**wrong)
+            TorsionSearchSettings(**wrong)
     for wrong in (
         {"pairing": "random"},
         {"pairing": "relaxed", "mmff94s": False},
         {"pairing": "turned", "mmff94s": False},
     ):
         with pytest.raises(InputError, match="pairing"):
-            SeedSettings(**wrong)
+            PairingSettings(**wrong)
 
 
 def test_relaxed_seeds_are_the_minima_of_their_references():
     molecule = molecule_from_smiles("CCCOC")
     rng = np.random.default_rng(0)
     references = embed(molecule, 4, seed=0) + rng.normal(0.0, 0.03, (4, molecule.graph.n_atoms, 3)).astype(np.float32)
-    paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
+    paired = with_starts(ConformerSet(molecule=molecule, positions=references), PairingSettings(pairing="relaxed"), seed=0)
     assert np.all(_energies(molecule, paired.seeds) < _energies(molecule, references) - 0.3)
     assert np.sqrt(((paired.seeds - references) ** 2).sum(-1).mean(-1)).max() < 0.5
 
@@ -313,7 +313,7 @@ def test_turned_seeds_are_near_their_references_and_new_for_each_seed():
     references = np.array([c.GetPositions() for c in mol.GetConformers()], dtype=np.float32)
     conformers = ConformerSet(molecule=molecule, positions=references)
     turned, again, other = (
-        with_seeds(conformers, SeedSettings(pairing="turned"), seed=seed).seeds for seed in (0, 0, 1)
+        with_starts(conformers, PairingSettings(pairing="turned"), seed=seed).seeds for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(turned, again)
     assert np.abs(turned - other).max() > 0.1
@@ -324,7 +324,7 @@ def test_turned_seeds_are_near_their_references_and_new_for_each_seed():
     assert stereo_ok(turned, molecule.graph).all()
     ring = molecule_from_smiles("C1CCCCC1")
     plain = ConformerSet(molecule=ring, positions=embed(ring, 2, seed=0))
-    both = [with_seeds(plain, SeedSettings(pairing=p), seed=0).seeds for p in ("relaxed", "turned")]
+    both = [with_starts(plain, PairingSettings(pairing=p), seed=0).seeds for p in ("relaxed", "turned")]
     np.testing.assert_array_equal(*both)
 
 
@@ -338,7 +338,7 @@ def test_torsions_are_held_and_the_rest_is_minimised():
 
     def minimised(constant):
         mol = mol_with_conformers(molecule, starts)
-        held = HeldTorsions(quartets=quartets, degrees=wanted, hold=Hold(constant=constant, slack=15.0))
+        held = RestrainedTorsions(quartets=quartets, degrees=wanted, hold=Hold(constant=constant, slack=15.0))
         _, energies = minimise_mmff(mol, max_steps=500, held=held if constant else None)
         minima = np.array([c.GetPositions() for c in mol.GetConformers()])
         np.testing.assert_allclose(_energies(molecule, minima), energies, atol=1.0)
@@ -357,7 +357,7 @@ def test_torsions_are_held_and_the_rest_is_minimised():
 def test_relaxed_seeds_without_parameters_are_assigned():
     molecule = molecule_from_smiles("OB(O)c1ccccc1")
     references = embed(molecule, 2, seed=0)
-    paired = with_seeds(ConformerSet(molecule=molecule, positions=references), SeedSettings(pairing="relaxed"), seed=0)
+    paired = with_starts(ConformerSet(molecule=molecule, positions=references), PairingSettings(pairing="relaxed"), seed=0)
     assert np.isfinite(paired.seeds).all()
 
 
@@ -392,7 +392,7 @@ def test_settling_keeps_the_torsions_and_mends_the_rest():
 def test_a_share_of_what_is_emitted_differs(different, kept):
     """From a window three times as wide, and never what lies beyond it."""
     energies = np.array([0.0, 1.0, 2.5, 4.0, 5.5, 6.5])
-    settings = TorsionSettings(window=2.0, different=different)
+    settings = TorsionSearchSettings(window=2.0, different=different)
     rows = emitted(energies, 8, settings, np.random.default_rng(0))
     assert len(rows) == 8
     assert set(rows.tolist()) == kept

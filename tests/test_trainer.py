@@ -18,11 +18,11 @@ from conformergen.errors import InputError
 from conformergen.nn import BACKBONES, RELAXATION_MODES, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
-from conformergen.training.loop import Trainer, levels_closed
-from conformergen.workflows.export import export
-from conformergen.workflows.info import describe
-from conformergen.workflows.train import train
-from conformergen.workflows.training_report import METRICS, RELAXATION, REPORT, TRACE
+from conformergen.training.loop import Trainer, with_beta_zero
+from conformergen.commands.export import export
+from conformergen.commands.info import describe
+from conformergen.commands.train import train
+from conformergen.reports.training_report import METRICS, RELAXATION, REPORT, TRACE
 
 RELAXED = [name for name, mode in RELAXATION_MODES.items() if mode.has_branches]
 
@@ -131,7 +131,7 @@ torch.set_num_threads(1)
 sys.path[:0] = [{tests!r}]
 from test_trainer import _state, _train, _trainer
 from conformergen.datasets.loader import TrainingSet
-from conformergen.datasets.shards import read_folder
+from conformergen.io.shards import read_folder
 from pathlib import Path
 torch.distributed.init_process_group("gloo")
 data = TrainingSet(list(read_folder(Path({folder!r}))), pair_budget=1000, confs_per_epoch=4)
@@ -144,7 +144,7 @@ torch.distributed.destroy_process_group()
 
 def test_two_processes_and_two_micro_batches_agree(shard_folder, tmp_path):
     """Batches of unequal size: both divide by the count of the whole step, and add the sums."""
-    from conformergen.datasets.shards import read_folder
+    from conformergen.io.shards import read_folder
 
     script = tmp_path / "ranks.py"
     here = os.path.dirname(__file__)
@@ -170,10 +170,10 @@ def test_sampler_is_equivariant_exactly_where_levels_are_closed(ensembles):
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    jobs = [SamplingJob(molecule=s.molecule, conformer=0, seed_positions=s.positions[0]) for s in ensembles]
+    jobs = [SamplingJob(molecule=s.molecule, conformer=0, start_positions=s.positions[0]) for s in ensembles]
     network = trainer.network.eval()
     settings = SamplingSettings(sampler="stochastic")
-    with levels_closed(network):
+    with with_beta_zero(network):
         assert equivariance_error(network, trainer.diffusion, jobs, settings, seed=0) < 1e-5
     assert equivariance_error(network, trainer.diffusion, jobs, settings, seed=0) > 1e-4
 

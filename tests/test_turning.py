@@ -10,10 +10,10 @@ from conformergen.checkpoint import load_model
 from conformergen.chem import embed, get_torsions, molecule_from_smiles, to_mol
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.errors import InputError
-from conformergen.geometry.graph import turning_bonds
+from conformergen.geometry.graph import rotatable_bonds
 from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.nn.torsions import turn_bonds, without_rotation
-from conformergen.workflows.train import _initialise
+from conformergen.commands.train import _initialise
 
 
 def _batch(*smiles):
@@ -36,13 +36,13 @@ def _quartets(molecule, rotors):
 
 def test_bonds_that_turn():
     graph = molecule_from_smiles("C1CC1CC(=O)NC").graph
-    rotors, turned = turning_bonds(graph)
+    rotors, turned = rotatable_bonds(graph)
     assert sorted(turned.sum(1).tolist()) == [3, 5, 7, 7]  # methyl, NHMe, and the smaller side of the two others
     for (j, k), beyond in zip(rotors.tolist(), turned, strict=True):
         assert not beyond[j]
         assert not beyond[k]
-    assert turning_bonds(molecule_from_smiles("C=CC#C").graph)[0].shape == (1, 2)
-    assert turning_bonds(molecule_from_smiles("c1ccccc1").graph)[1].shape == (0, 12)
+    assert rotatable_bonds(molecule_from_smiles("C=CC#C").graph)[0].shape == (1, 2)
+    assert rotatable_bonds(molecule_from_smiles("c1ccccc1").graph)[1].shape == (0, 12)
 
 
 def test_each_bond_turns_by_its_angle_and_nothing_else_moves():

@@ -21,17 +21,17 @@ import conformergen
 from conformergen.checkpoint import load_model, resolve
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config, parse_override
-from conformergen.datasets.inputs import InputRecord
+from conformergen.io.inputs import InputRecord
 from conformergen.diffusion import PATHS, PRIORS
 from conformergen.errors import DataError, DivergedError, InputError, MoleculeError
 from conformergen.evaluation import METRICS
 from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
-from conformergen.workflows.evaluate import evaluate
-from conformergen.workflows.export import export
-from conformergen.workflows.generate import GenerateSettings, GenerateSummary, generate_stream, generate_to
-from conformergen.workflows.train import train
-from conformergen.workflows.training_report import METRICS as METRICS_FILE
+from conformergen.commands.evaluate import evaluate
+from conformergen.commands.export import export
+from conformergen.generation import GenerateSettings, GenerateSummary, generate_stream, generate_to
+from conformergen.commands.train import train
+from conformergen.reports.training_report import METRICS as METRICS_FILE
 
 SMILES = ("C[C@H](N)C(=O)O", "CCO", "F/C=C\\Cl")
 
@@ -103,7 +103,7 @@ def test_every_prior_path_and_backbone_trains_and_samples(ensembles, backbone, p
     loss, norm = trainer.train_step(data, data.stream(0, 0, 0))
     assert torch.isfinite(loss)
     assert float(norm) > 0
-    jobs = [SamplingJob(molecule=s.molecule, conformer=0, seed_positions=s.positions[0]) for s in ensembles]
+    jobs = [SamplingJob(molecule=s.molecule, conformer=0, start_positions=s.positions[0]) for s in ensembles]
     network = trainer.network.eval()
     for out, s in zip(
         sample_batch(network, config.diffusion, jobs, SamplingSettings(steps=2), seed=0), ensembles, strict=True
@@ -373,7 +373,7 @@ def test_cov_and_mat_are_the_published_evaluators(tmp_path):
 def test_html_report_is_self_contained(tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from conformergen.workflows.report import write_html
+    from conformergen.reports.evaluation_report import write_html
 
     generate_to(_records(), str(tmp_path / "a.sdf"), GenerateSettings(n=2, method="etkdg"))
     result = evaluate(tmp_path / "a.sdf", tmp_path / "a.sdf")

@@ -1,73 +1,50 @@
-"""RDKit: parsing, graphs, stereochemistry, symmetry, embedding and force fields."""
+"""RDKit: parsing, graphs, stereochemistry, symmetry, embedding, force fields and rotatable torsions."""
 
+from conformergen.chem.atom_mapping import conformer_positions, perceive, resolve_open_stereo
 from conformergen.chem.embedding import EmbedSettings, embed
-from conformergen.chem.forcefield import HeldTorsions, Hold, minimise_mmff, mmff_energies
-from conformergen.chem.mapping import conformer_positions, perceive, resolve_open_stereo
+from conformergen.chem.forcefield import minimise_mmff, mmff_energies
 from conformergen.chem.molecule import (
     ELEMENT_SYMBOLS,
     atomic_masses,
     featurise,
+    is_macrocycle,
     largest_fragment,
-    largest_ring,
     mol_from_arrays,
     mol_with_conformers,
     molecule_from_mol,
     molecule_from_smiles,
-    n_rotors,
+    n_rotatable_bonds,
     parse_smiles,
     to_mol,
 )
+from conformergen.chem.rotatable import get_torsions, rotatable_torsions, set_torsions, torsion_periods
 from conformergen.chem.symmetry import heavy_atoms, relabelings, symmetry_group
-from conformergen.chem.torsion import (
-    MACROCYCLE,
-    Filling,
-    TorsionSettings,
-    distinct,
-    emitted,
-    fill,
-    get_torsions,
-    rotors,
-    set_torsions,
-    settle,
-    torsion_minima,
-    torsion_search,
-)
 
 __all__ = [
     "ELEMENT_SYMBOLS",
-    "MACROCYCLE",
     "EmbedSettings",
-    "Filling",
-    "HeldTorsions",
-    "Hold",
-    "TorsionSettings",
     "atomic_masses",
     "conformer_positions",
-    "distinct",
     "embed",
-    "emitted",
     "featurise",
-    "fill",
     "get_torsions",
     "heavy_atoms",
+    "is_macrocycle",
     "largest_fragment",
-    "largest_ring",
     "minimise_mmff",
     "mmff_energies",
     "mol_from_arrays",
     "mol_with_conformers",
     "molecule_from_mol",
     "molecule_from_smiles",
-    "n_rotors",
+    "n_rotatable_bonds",
     "parse_smiles",
     "perceive",
     "relabelings",
     "resolve_open_stereo",
-    "rotors",
+    "rotatable_torsions",
     "set_torsions",
-    "settle",
     "symmetry_group",
     "to_mol",
-    "torsion_minima",
-    "torsion_search",
+    "torsion_periods",
 ]

@@ -1,5 +1,6 @@
 """SMILES and RDKit molecules to ``Molecule`` records, and back."""
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,11 @@ RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]  # every message is
 
 #: Longest SMILES handed to RDKit: ring perception is quadratic in hostile input.
 MAX_SMILES_LENGTH: Final = 10_000
-#: RDKit numbers of bond types that RECORDS keep; anything else is outside the domain.
+#: Atoms of the largest ring from which on a molecule is a macrocycle.
+MACROCYCLE: Final = 9
+#: Parsed molecules that are remembered: a block of generation works on 64, with as many prepared ahead.
+_REMEMBERED: Final = 256
+#: RDKit's bond types and their codes in ``MolGraph.bond_types``; other types are outside the domain.
 BOND_CODES: Final = {
     Chem.BondType.SINGLE: 1,
     Chem.BondType.DOUBLE: 2,
@@ -38,18 +43,18 @@ def parse_smiles(text: str) -> Chem.Mol:
     """Parse one SMILES without explicit hydrogens.
 
     Raises:
-        MoleculeError: ``parse`` for a syntax error, ``sanitise`` for impossible valences,
-            ``too-large`` for a text over ``MAX_SMILES_LENGTH``.
+        MoleculeError: ``parse`` for a syntax error, ``sanitise`` for impossible valences, ``too-large`` for a text of
+            more than ``MAX_SMILES_LENGTH`` characters.
     """
     if len(text) > MAX_SMILES_LENGTH:
         raise MoleculeError("too-large", f"SMILES of {len(text)} characters; the limit is {MAX_SMILES_LENGTH}")
     if not text or not text.isascii() or not text.isprintable():
         raise MoleculeError("parse", "a SMILES holds printable ASCII characters only")
-    raw = Chem.MolFromSmiles(text, sanitize=False)
-    if raw is None:
-        raise MoleculeError("parse", f"not a SMILES: {text[:60]}")
     mol = Chem.MolFromSmiles(text)
     if mol is None:
+        raw = Chem.MolFromSmiles(text, sanitize=False)
+        if raw is None:
+            raise MoleculeError("parse", f"not a SMILES: {text[:60]}")
         problems = "; ".join(p.Message() for p in Chem.DetectChemistryProblems(raw))
         raise MoleculeError("sanitise", problems or f"RDKit cannot sanitise {text[:60]}")
     if mol.GetNumAtoms() == 0:
@@ -57,22 +62,43 @@ def parse_smiles(text: str) -> Chem.Mol:
     return mol
 
 
-def n_rotors(smiles: str) -> int:
-    """Rotatable bonds, RDKit's strict definition."""
-    return int(rdMolDescriptors.CalcNumRotatableBonds(parse_smiles(smiles)))
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(smiles: str) -> Chem.Mol | None:
+    """Molecule of a canonical SMILES, without explicit hydrogens. It is shared: callers must not change it."""
+    return Chem.MolFromSmiles(smiles)
 
 
-def largest_ring(smiles: str) -> int:
-    """Atoms of the largest ring of the smallest set of smallest rings; 0 without any."""
-    mol = parse_smiles(smiles)  # its rings do not outlive it
-    return max(map(len, mol.GetRingInfo().AtomRings()), default=0)
+@lru_cache(maxsize=_REMEMBERED)
+def _with_hydrogens(smiles: str) -> Chem.Mol:
+    """The same with explicit hydrogens; shared as well."""
+    return Chem.AddHs(_parsed(smiles))
+
+
+def heavy_mol(molecule: Molecule) -> Chem.Mol:
+    """RDKit molecule without explicit hydrogens; its first atoms are those of the record."""
+    mol = _parsed(molecule.smiles)
+    assert mol is not None
+    return Chem.Mol(mol)
+
+
+def n_rotatable_bonds(smiles: str) -> int:
+    """Number of rotatable bonds of a canonical SMILES by RDKit's strict definition, which describes flexibility."""
+    return int(rdMolDescriptors.CalcNumRotatableBonds(_parsed(smiles)))
+
+
+def is_macrocycle(molecule: Molecule) -> bool:
+    """Whether the smallest set of smallest rings has a ring of ``MACROCYCLE`` atoms or more."""
+    mol = heavy_mol(molecule)
+    return max(map(len, mol.GetRingInfo().AtomRings()), default=0) >= MACROCYCLE
 
 
 def largest_fragment(text: str) -> str:
-    """SMILES of the largest organic fragment of a salt or mixture, its charge as written; one fragment stays as it is.
+    """SMILES of the largest organic fragment of a salt or mixture, with its charge as written.
+
+    A SMILES of one fragment is returned unchanged.
 
     Raises:
-        MoleculeError: ``domain`` where no fragment holds carbon; otherwise as ``parse_smiles``.
+        MoleculeError: ``domain`` where no fragment contains carbon; otherwise as ``parse_smiles``.
     """
     if "." not in text:
         return text
@@ -97,18 +123,18 @@ def molecule_from_smiles(text: str, name: str = "", *, max_atoms: int = 999) -> 
 def molecule_from_mol(
     mol: Chem.Mol, name: str = "", *, source_smiles: str = "", max_atoms: int = 999, stereo: str = "requested"
 ) -> Molecule:
-    """Canonicalise and featurise an RDKit molecule; its atom order is replaced by the SMILES's.
+    """Canonicalise and featurise an RDKit molecule; its atom order is replaced by that of the canonical SMILES.
 
     Raises:
-        MoleculeError: ``domain`` for dummy atoms or several fragments, ``too-large`` over ``max_atoms``.
+        MoleculeError: ``domain`` for dummy atoms or several fragments, ``too-large`` for more than ``max_atoms`` atoms.
     """
-    # Writing and parsing once more gives the fixed point that later parses of the stored text repeat.
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-    fixed = Chem.MolFromSmiles(smiles)
+    fixed = _parsed(smiles)
     if fixed is None:
         raise MoleculeError("sanitise", f"RDKit cannot read its own SMILES {smiles[:60]}")
-    smiles = Chem.MolToSmiles(fixed)
-    graph_mol = _add_hydrogens(smiles)
+    # Writing once more gives the fixed point: later parses of the stored text give the same molecule.
+    smiles = Chem.MolToSmiles(Chem.Mol(fixed))
+    graph_mol = _with_hydrogens(smiles)
     if any(atom.GetAtomicNum() == 0 for atom in graph_mol.GetAtoms()):
         raise MoleculeError("domain", "dummy atoms (*) have no geometry")
     if len(Chem.GetMolFrags(graph_mol)) > 1:
@@ -124,17 +150,13 @@ def molecule_from_mol(
     )
 
 
-def _add_hydrogens(smiles: str) -> Chem.Mol:
-    return Chem.AddHs(Chem.MolFromSmiles(smiles))
-
-
 def to_mol(molecule: Molecule) -> Chem.Mol:
-    """RDKit molecule with explicit hydrogens in the record's atom order, without conformers."""
-    return _add_hydrogens(molecule.smiles)
+    """RDKit molecule with explicit hydrogens in the atom order of the record, without conformers; a fresh copy."""
+    return Chem.Mol(_with_hydrogens(molecule.smiles))
 
 
 def atomic_masses(molecule: Molecule) -> np.ndarray:
-    """Standard atomic weights, u; of the elements, isotope labels play no part."""
+    """Standard atomic weights of the elements, in u; isotope labels are ignored."""
     table = Chem.GetPeriodicTable()
     return np.array([table.GetAtomicWeight(int(z)) for z in molecule.graph.atomic_numbers])
 

@@ -1,4 +1,4 @@
-"""The Typer application, exit codes, progress and messages."""
+"""The Typer application: exit codes, progress and messages."""
 
 import errno
 import json
@@ -13,9 +13,11 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from conformergen import __version__
+from conformergen.cli.options import option_of
 from conformergen.errors import DataError, DivergedError, InputError, LockedError
+from conformergen.version import __version__
 
+#: Exit codes; those above 64 follow sysexits.h.
 EXIT_SOME_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DATA: Final = 65
@@ -24,30 +26,28 @@ EXIT_LOCKED: Final = 73
 EXIT_IO: Final = 74
 EXIT_INTERRUPTED: Final = 130
 EXIT_TERMINATED: Final = 143
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Worker processes; 0 for all cores.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-Shard = Annotated[str | None, typer.Option("--shard", help="I/N: every N-th molecule from the I-th.")]
-MaxFailures = Annotated[
-    int, typer.Option("--max-failures", min=0, help="Inputs that may fail before the exit code is 1.")
-]
-#: Disk full, no permission, path that is none: one line and ``EXIT_IO``.
+#: Errors of the operating system that end a command with one line and ``EXIT_IO``, such as a full disk.
 _IO_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG}
     | {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
 )
-#: Seconds between log lines where stderr is not a terminal.
+#: Seconds between two log lines where stderr is not a terminal.
 _LOG_INTERVAL: Final = 30.0
 
 
+#: Message of a run that shares its output with others that are still at work.
+JOINED: Final = "done; other runs that joined are still at work, and the last one completes the output"
+
+
 class Terminated(BaseException):
-    """SIGTERM: finished blocks stay, and the run can be resumed."""
+    """The process received SIGTERM; finished blocks stay, and the run can be resumed."""
 
 
 def _terminate(*_: object) -> None:
     raise Terminated
 
 
-#: Exit code of each way to end early, and what is said where the exception says nothing.
+#: Exit code of each way to end early, and the message where the exception has none.
 _ENDINGS: Final[dict[type[BaseException], tuple[int, str]]] = {
     InputError: (EXIT_USAGE, ""),
     DataError: (EXIT_DATA, ""),
@@ -63,13 +63,15 @@ _EXPECTED: Final[tuple[type[BaseException], ...]] = (OSError, SystemError, *_END
 def _ending(raised: BaseException) -> tuple[int, str] | None:
     """Exit code and message of a known way to end; None for a bug.
 
-    A signal that meets Python code called by C is the cause of a SystemError.
+    A signal that arrives while C code calls Python code becomes the cause of a SystemError.
     """
     error = raised.__cause__ if isinstance(raised, SystemError) else raised
     if isinstance(error, OSError) and error.errno in _IO_ERRORS:
         return EXIT_IO, str(error)
     found = (ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))
     code, word = next(found, (None, ""))
+    if isinstance(error, InputError) and error.setting:
+        word = f"{option_of(error.setting)}: {error.message}"
     return None if code is None else (code, word or str(error))
 
 
@@ -79,7 +81,7 @@ class _ExitCodes(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
-            # A write beyond a file size limit is then an error like a full disk.
+            # Then a write beyond a limit on file size is an error like a full disk.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             return super().invoke(ctx)
@@ -89,10 +91,10 @@ class _ExitCodes(TyperGroup):
             if (ending := _ending(error)) is None:
                 raise
         finally:
-            # The work is done: a signal that comes now ends the process, and is no error of the program.
+            # The work is done, so a signal that arrives now ends the process and is no error of the program.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        say(f"error: {ending[1]}")
+        log(f"error: {ending[1]}")
         raise typer.Exit(ending[0])
 
 
@@ -107,35 +109,39 @@ app = typer.Typer(
 )
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
+def log(text: str) -> None:
+    """Print one line on stderr."""
     print(f"conformergen: {text}", file=sys.stderr, flush=True)
 
 
-def say_json(value: dict[str, Any]) -> None:
-    """The summary of a run: one JSON line on stderr."""
+def log_json(value: dict[str, Any]) -> None:
+    """Print the summary of a run as one JSON line on stderr."""
     print(json.dumps(value), file=sys.stderr, flush=True)
 
 
-def exit_by(failed: int, allowed: int) -> None:
-    """Exit code 1 where more inputs failed than may."""
+def exit_if_failed(failed: int, allowed: int) -> None:
+    """Exit with code 1 where more inputs failed than are allowed."""
     if failed > allowed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def shard_of(text: str | None) -> tuple[int, int]:
-    """``I/N`` of --shard, I from 1: index from 0, and N."""
+    """Index from 0, and number of shards, of the text ``I/N``.
+
+    Raises:
+        InputError: For any other text.
+    """
     if text is None:
         return 0, 1
     index, _, total = text.partition("/")
     if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
-        raise InputError(f"--shard {text!r}: write I/N with 1 <= I <= N")
+        raise InputError(f"{text!r} is not I/N with 1 <= I <= N", setting="shard")
     return int(index) - 1, int(total)
 
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a log line every 30 s elsewhere; both on stderr."""
+    """Show progress on stderr: a bar on a terminal, a log line every 30 s elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
@@ -151,7 +157,7 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         done += n
         if time.monotonic() - last > _LOG_INTERVAL:
             last = time.monotonic()
-            say(f"{label}: {done}{'' if total is None else f' of {total}'}")
+            log(f"{label}: {done}{'' if total is None else f' of {total}'}")
 
     yield advance
 
@@ -168,4 +174,4 @@ def main(
         bool | None, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = None,
 ) -> None:
-    """3D conformers of molecules: preprocess datasets, train models, generate from SMILES, evaluate ensembles."""
+    """3D conformers of molecules: preprocess data sets, train models, generate from SMILES, evaluate ensembles."""

@@ -1,4 +1,4 @@
-"""Readers, shards, splits, seed pairing and batches.
+"""From raw ensembles to training batches: cleaning, pairing with start structures, splits, collation.
 
-Import ``datasets.loader`` and ``datasets.collate`` by name: they need torch, and reader processes do not.
+Import ``datasets.loader`` and ``datasets.collate`` by name: they need torch, which worker processes do not import.
 """

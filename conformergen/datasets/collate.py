@@ -8,15 +8,24 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from conformergen.geometry.graph import hop_counts, turning_bonds
+from conformergen.geometry.graph import hop_counts, rotatable_bonds
 from conformergen.records import ATOM_FEATURES, Molecule, MolGraph
 from conformergen.records.batch import GraphBatch
 
 
 class GraphTables:
-    """Dense pair tables of one graph, computed once and reused in every batch."""
+    """Dense tables of atom pairs of one graph, computed once and used in every batch."""
 
-    __slots__ = ("bond_types", "centre_neighbours", "graph", "handedness", "hops", "relations", "rotors", "turned")
+    __slots__ = (
+        "bond_types",
+        "centre_neighbours",
+        "graph",
+        "handedness",
+        "hops",
+        "moving_atoms",
+        "relations",
+        "rotatable_bonds",
+    )
 
     def __init__(self, graph: MolGraph) -> None:
         n = graph.n_atoms
@@ -30,11 +39,11 @@ class GraphTables:
         self.handedness[graph.centres[:, 0]] = graph.handedness
         self.centre_neighbours = np.repeat(np.arange(n)[:, None], 4, axis=1)
         self.centre_neighbours[graph.centres[:, 0]] = graph.centres[:, 1:]
-        self.rotors, self.turned = turning_bonds(graph)
+        self.rotatable_bonds, self.moving_atoms = rotatable_bonds(graph)
 
 
 def _relations(graph: MolGraph, bond_types: np.ndarray) -> np.ndarray:
-    """1 for substituents on one side of a stereo double bond, 2 for those on opposite sides."""
+    """1 for substituents on one side of a stereo double bond, 2 for substituents on opposite sides."""
     relations = np.zeros(bond_types.shape, dtype=np.uint8)
     for (a, b, c, d), sign in zip(graph.double_bonds.tolist(), graph.cis.tolist(), strict=True):
         for left in np.flatnonzero(bond_types[b]).tolist():
@@ -56,9 +65,9 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
     pairs = np.zeros((3, size, n, n), dtype=np.int64)
     handedness = np.zeros((size, n), dtype=np.float32)
     neighbours = np.tile(np.arange(n)[None, :, None], (size, 1, 4))
-    n_rotors = max(len(t.rotors) for t in tables)
-    rotors = np.zeros((size, n_rotors, 2), dtype=np.int64)
-    turned = np.zeros((size, n_rotors, n), dtype=bool)
+    n_rotatable_bonds = max(len(t.rotatable_bonds) for t in tables)
+    rotatable_bonds = np.zeros((size, n_rotatable_bonds, 2), dtype=np.int64)
+    moving_atoms = np.zeros((size, n_rotatable_bonds, n), dtype=bool)
     for i, t in enumerate(tables):
         m = t.graph.n_atoms
         numbers[i, :m] = t.graph.atomic_numbers
@@ -67,8 +76,8 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
         pairs[0, i, :m, :m], pairs[1, i, :m, :m], pairs[2, i, :m, :m] = t.bond_types, t.hops, t.relations
         handedness[i, :m] = t.handedness
         neighbours[i, :m] = t.centre_neighbours
-        rotors[i, : len(t.rotors)] = t.rotors
-        turned[i, : len(t.rotors), :m] = t.turned
+        rotatable_bonds[i, : len(t.rotatable_bonds)] = t.rotatable_bonds
+        moving_atoms[i, : len(t.rotatable_bonds), :m] = t.moving_atoms
     return GraphBatch(
         atomic_numbers=torch.from_numpy(numbers),
         atom_features=torch.from_numpy(features),
@@ -78,8 +87,8 @@ def collate_graphs(tables: Sequence[GraphTables], *, pad_to: int | None = None) 
         relations=torch.from_numpy(pairs[2]),
         handedness=torch.from_numpy(handedness),
         centre_neighbours=torch.from_numpy(neighbours),
-        rotors=torch.from_numpy(rotors),
-        turned=torch.from_numpy(turned),
+        rotatable_bonds=torch.from_numpy(rotatable_bonds),
+        moving_atoms=torch.from_numpy(moving_atoms),
     )
 
 
@@ -93,5 +102,5 @@ def pad_positions(positions: Sequence[Float32[np.ndarray, "_ 3"]], n: int) -> Fl
 
 @lru_cache(maxsize=1024)
 def molecule_tables(molecule: Molecule) -> GraphTables:
-    """Tables of a molecule, remembered by identity."""
+    """Tables of a molecule, remembered for each record."""
     return GraphTables(molecule.graph)

@@ -1,4 +1,4 @@
-"""Training batches: shuffled molecules, bucketed by size, a pure function of (seed, epoch, cursor)."""
+"""Training batches: shuffled molecules in buckets of similar size, as a pure function of (seed, epoch, cursor)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,35 +14,34 @@ from conformergen.errors import InputError
 from conformergen.records import ConformerSet
 from conformergen.records.batch import GraphBatch
 
-#: Batches whose molecules are sorted together: small enough to shuffle, large enough for little padding.
+#: Number of batches whose molecules are sorted by size together: a compromise between shuffling and padding.
 _BUCKET: Final = 16
 
-
-#: Epoch, cursor after the batch, and its (molecule, conformer) examples.
+#: Epoch, cursor after the batch, and (molecule, conformer) examples of the batch.
 PlannedBatch = tuple[int, int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class TrainingBatch:
-    """Reference conformers and their seeds in one frame, Å."""
+    """Reference conformers and their start structures in one frame, Å."""
 
     graph: GraphBatch
     data: Float32[Tensor, "batch atom 3"]
-    seeds: Float32[Tensor, "batch atom 3"] | None
+    starts: Float32[Tensor, "batch atom 3"] | None
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Copy to a device."""
-        seeds = None if self.seeds is None else self.seeds.to(device, non_blocking=True)
-        return TrainingBatch(graph=self.graph.to(device), data=self.data.to(device, non_blocking=True), seeds=seeds)
+        starts = None if self.starts is None else self.starts.to(device, non_blocking=True)
+        return TrainingBatch(graph=self.graph.to(device), data=self.data.to(device, non_blocking=True), starts=starts)
 
 
 class TrainingSet:
-    """Ensembles held in memory, with their pair tables.
+    """Ensembles in memory, with their tables of atom pairs.
 
     Args:
         sets: Ensembles with at least one conformer each.
         pair_budget: Padded atom pairs in one batch.
-        confs_per_epoch: Conformers drawn from each molecule in one epoch, at most.
+        confs_per_epoch: Largest number of conformers drawn from each molecule in one epoch.
 
     Raises:
         InputError: Without any conformer.
@@ -57,9 +56,9 @@ class TrainingSet:
         self.tables = [GraphTables(s.molecule.graph) for s in self.sets]
 
     @property
-    def has_seeds(self) -> bool:
-        """Whether every ensemble has seed conformers."""
-        return all(s.seeds is not None for s in self.sets)
+    def has_starts(self) -> bool:
+        """Whether every ensemble has start structures."""
+        return all(s.starts is not None for s in self.sets)
 
     def plan(self, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
         """Batches of (molecule, conformer) of one epoch."""
@@ -89,14 +88,14 @@ class TrainingSet:
         graph = collate_graphs([self.tables[i] for i, _ in examples])
         n = graph.mask.shape[1]
         data = pad_positions([self.sets[i].positions[c] for i, c in examples], n)
-        seeds = None
-        if self.has_seeds:
-            rows = [self.sets[i].seeds for i, _ in examples]
-            seeds = pad_positions([s[c] for s, (_, c) in zip(rows, examples, strict=True) if s is not None], n)
-        return TrainingBatch(graph=graph, data=data, seeds=seeds)
+        starts = None
+        if self.has_starts:
+            rows = [self.sets[i].starts for i, _ in examples]
+            starts = pad_positions([s[c] for s, (_, c) in zip(rows, examples, strict=True) if s is not None], n)
+        return TrainingBatch(graph=graph, data=data, starts=starts)
 
     def stream(self, seed: int, epoch: int, cursor: int) -> Iterator[PlannedBatch]:
-        """Endless planned batches from a position on; ``collate`` makes tensors of their examples."""
+        """Planned batches without end, from a position on; ``collate`` makes tensors of their examples."""
         while True:
             plan = self.plan(seed, epoch)
             for position in range(cursor, len(plan)):

@@ -1,4 +1,4 @@
-"""From a raw ensemble to clean conformers in one atom order, with counts of what was left out."""
+"""Clean a raw ensemble: one atom order, one bond graph, one stereoisomer, with counts of what was left out."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ import numpy as np
 from rdkit import Chem
 
 from conformergen.chem import conformer_positions, molecule_from_mol, parse_smiles, perceive, resolve_open_stereo
-from conformergen.datasets.readers.interface import RawEnsemble
 from conformergen.errors import MoleculeError
+from conformergen.io.formats.interface import RawEnsemble
 from conformergen.records import ConformerSet
 
 
@@ -23,8 +23,8 @@ class Prepared:
 def prepare(raw: RawEnsemble, *, max_confs: int | None, max_atoms: int = 999) -> Prepared:
     """Map atom order, drop reacted and stereo-mismatched conformers, keep the lowest in energy.
 
-    A GEOM ensemble may hold a conformer with another bond graph or atom order; each is compared with the
-    molecule's graph. Stereo that the SMILES leaves open is that of the first conformer that fits.
+    A GEOM ensemble may contain conformers with another bond graph or atom order, so each is compared with the graph of
+    the molecule. Stereo that the SMILES leaves open is taken from the first conformer that fits.
 
     Raises:
         MoleculeError: ``io`` for an unreadable source, ``reacted`` or ``stereo`` when no conformer is left,

@@ -1,4 +1,4 @@
-"""Conformers with force-field energies: what the ranker reads."""
+"""Conformers with energies for the ranker."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,12 @@ from conformergen.records import ConformerSet
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RankedSet:
-    """Conformers of one molecule, their ``energies`` the target; MMFF94s energies of what they come from, kcal/mol."""
+    """Conformers of one molecule with the energies that the ranker learns.
+
+    Attributes:
+        conformers: Their ``energies`` are the target, kcal/mol.
+        baseline: MMFF94s energies of the structures from which the conformers were made, kcal/mol.
+    """
 
     conformers: ConformerSet
     baseline: Float64[np.ndarray, " conf"]

@@ -1,4 +1,4 @@
-"""Train, validation and test by molecule: from a file, at random, or by scaffold. Never by conformer."""
+"""Training, validation and test parts by molecule: from a file, at random, or by scaffold; never by conformer."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from conformergen.datasets.reader_process import load_split_array
 from conformergen.errors import InputError
+from conformergen.io.sandbox.process import load_split_array
 from conformergen.records import Molecule
 
 #: Shares of GeoMol's split 0 (Ganea et al. 2021, arXiv 2106.07802): 80 / 10 / 10.
@@ -20,7 +20,7 @@ Splitter = Callable[[Molecule, int], str]
 
 
 def _by_digest(text: str) -> str:
-    """Deterministic split of a text: the same on every machine, whatever else is in the data set."""
+    """Split of a text by its digest: the same on every machine, whatever else the data set contains."""
     fraction = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
     return "train" if fraction < SHARES[0] else "val" if fraction < SHARES[0] + SHARES[1] else "test"
 
@@ -66,7 +66,7 @@ def file_split(path: Path) -> Splitter:
         InputError: For a missing or unreadable file.
     """
     if not path.is_file():
-        raise InputError(f"--split: {path} is neither a file nor one of {', '.join(SPLITTERS)}")
+        raise InputError(f"{path} is neither a file nor one of {', '.join(SPLITTERS)}", setting="split")
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as stored:
@@ -77,13 +77,13 @@ def file_split(path: Path) -> Splitter:
         else:
             parts = load_split_array(path)
     except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"--split: {path} does not hold train, val and test indices ({error})") from error
+        raise InputError(f"{path} does not hold train, val and test indices ({error})", setting="split") from error
     lookup = {int(i): name for name, part in zip(("train", "val", "test"), parts, strict=True) for i in part}
 
     def split(molecule: Molecule, position: int) -> str:
         del molecule
         if position not in lookup:
-            raise InputError(f"--split: {path} has no entry for source file {position}")
+            raise InputError(f"{path} has no entry for source file {position}", setting="split")
         return lookup[position]
 
     return split

@@ -53,8 +53,8 @@ def denoise(
     path: Path,
     graph: GraphBatch,
     x: Float[Tensor, "batch atom 3"],
-    level: Float[Tensor, " batch"],
+    noise_level: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch atom 3"]:
     """Denoised coordinates D = c_skip x + c_out F(x, c_noise), Å."""
-    c_skip, c_out, c_noise = path.coefficients(level)
+    c_skip, c_out, c_noise = path.coefficients(noise_level)
     return c_skip[:, None, None] * x + c_out[:, None, None] * network(graph, x, c_noise)

@@ -16,8 +16,8 @@ Positions = Float[Tensor, "batch atom 3"]
 Levels = Float[Tensor, " batch"]
 
 
-def _wide(level: Levels) -> Float[Tensor, "batch 1 1"]:
-    return level[:, None, None]
+def _wide(noise_level: Levels) -> Float[Tensor, "batch 1 1"]:
+    return noise_level[:, None, None]
 
 
 class Path(ABC):
@@ -37,28 +37,28 @@ class Path(ABC):
         """Training levels from uniform numbers."""
 
     @abstractmethod
-    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
         """n_steps + 1 sampling levels, descending, the last 0."""
 
     @abstractmethod
-    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, noise_level: Levels) -> Positions:
         """X at a level."""
 
     @abstractmethod
-    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+    def coefficients(self, noise_level: Levels) -> tuple[Levels, Levels, Levels]:
         """c_skip, c_out and the conditioning value c_noise of D = c_skip x + c_out F(x, c_noise)."""
 
     @abstractmethod
-    def noise_scale(self, level: float) -> float:
+    def noise_scale(self, noise_level: float) -> float:
         """Standard deviation of the noise at a level, Å: what a stochastic sampler adds back."""
 
     def start(self, anchor: Positions, noise: Positions) -> Positions:
         """X at the first sampling level."""
         return anchor + self.sigma * noise
 
-    def weight(self, level: Levels) -> Levels:
+    def weight(self, noise_level: Levels) -> Levels:
         """Loss weight 1 / c_out^2: unit weight on the network's own output."""
-        return self.coefficients(level)[1].clamp(min=1e-2).reciprocal().square()
+        return self.coefficients(noise_level)[1].clamp(min=1e-2).reciprocal().square()
 
 
 @final
@@ -69,21 +69,21 @@ class LinearPath(Path):
         """Uniform in (0, 1]."""
         return uniform.clamp(min=1e-3)
 
-    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
         """Even steps from 1 to 0."""
         return torch.linspace(1.0, 0.0, n_steps + 1)
 
-    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, noise_level: Levels) -> Positions:
         """Straight line from the prior sample to the data."""
-        return (1.0 - _wide(level)) * data + _wide(level) * self.start(anchor, noise)
+        return (1.0 - _wide(noise_level)) * data + _wide(noise_level) * self.start(anchor, noise)
 
-    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+    def coefficients(self, noise_level: Levels) -> tuple[Levels, Levels, Levels]:
         """The network's target is the velocity data - prior sample."""
-        return torch.ones_like(level), level, 4.0 * level - 2.0
+        return torch.ones_like(noise_level), noise_level, 4.0 * noise_level - 2.0
 
-    def noise_scale(self, level: float) -> float:
+    def noise_scale(self, noise_level: float) -> float:
         """Linear in the level."""
-        return self.sigma * level
+        return self.sigma * noise_level
 
 
 @final
@@ -102,7 +102,7 @@ class EDMPath(Path):
         low, high = self.SIGMA_MIN ** (1 / self.RHO), self.sigma ** (1 / self.RHO)
         return (high + (1.0 - uniform) * (low - high)) ** self.RHO
 
-    def levels(self, n_steps: int) -> Float[Tensor, " level"]:
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
         """Karras's schedule (eq. 5), then 0."""
         last = torch.zeros(1)
         return (
@@ -111,19 +111,19 @@ class EDMPath(Path):
             else torch.cat([torch.tensor([self.sigma]), last])
         )
 
-    def mix(self, anchor: Positions, noise: Positions, data: Positions, level: Levels) -> Positions:
+    def mix(self, anchor: Positions, noise: Positions, data: Positions, noise_level: Levels) -> Positions:
         """Data plus noise; a seed anchor takes part only at the start of sampling."""
         del anchor
-        return data + _wide(level) * noise
+        return data + _wide(noise_level) * noise
 
-    def coefficients(self, level: Levels) -> tuple[Levels, Levels, Levels]:
+    def coefficients(self, noise_level: Levels) -> tuple[Levels, Levels, Levels]:
         """Table 1 of the paper."""
-        total = level.square() + self.sigma_data**2
-        return self.sigma_data**2 / total, level * self.sigma_data / total.sqrt(), level.log() / 4.0
+        total = noise_level.square() + self.sigma_data**2
+        return self.sigma_data**2 / total, noise_level * self.sigma_data / total.sqrt(), noise_level.log() / 4.0
 
-    def noise_scale(self, level: float) -> float:
+    def noise_scale(self, noise_level: float) -> float:
         """The level is the standard deviation."""
-        return level
+        return noise_level
 
 
 PATHS: Final[Mapping[str, type[Path]]] = {"linear": LinearPath, "edm": EDMPath}

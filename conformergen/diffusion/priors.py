@@ -16,20 +16,20 @@ Positions = Float[Tensor, "batch atom 3"]
 class Prior(Protocol):
     """Turn standard normal numbers into a starting point."""
 
-    def __call__(self, graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
+    def __call__(self, graph: GraphBatch, normal: Positions, starts: Positions | None) -> tuple[Positions, Positions]:
         """Anchor in Å, and noise whose unit is the path's sigma; both zero on padding, noise without mean."""
         ...
 
 
-def gaussian(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
+def gaussian(graph: GraphBatch, normal: Positions, starts: Positions | None) -> tuple[Positions, Positions]:
     """Isotropic noise around the origin."""
-    del seeds
+    del starts
     return torch.zeros_like(normal), centre(normal, graph)
 
 
-def harmonic(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
+def harmonic(graph: GraphBatch, normal: Positions, starts: Positions | None) -> tuple[Positions, Positions]:
     """Noise with the inverse bond-graph Laplacian as covariance (Jing et al. 2023, arXiv 2304.02198)."""
-    del seeds
+    del starts
     adjacency = (graph.bond_types > 0).to(normal.dtype)
     # Padding gets large eigenvalues of its own and so stays out of the molecule's modes.
     laplacian = torch.diag_embed(adjacency.sum(-1) + 1e4 * (~graph.mask).to(normal.dtype)) - adjacency
@@ -38,15 +38,15 @@ def harmonic(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> t
     return torch.zeros_like(normal), centre(vectors @ (amplitudes[..., None] * normal), graph)
 
 
-def seed(graph: GraphBatch, normal: Positions, seeds: Positions | None) -> tuple[Positions, Positions]:
+def seed(graph: GraphBatch, normal: Positions, starts: Positions | None) -> tuple[Positions, Positions]:
     """Noise around a seed conformer (ETKDGv3, MMFF94s).
 
     Raises:
         ValueError: Without seeds.
     """
-    if seeds is None:
+    if starts is None:
         raise ValueError("the seed prior needs seed conformers")
-    return centre(seeds, graph), centre(normal, graph)
+    return centre(starts, graph), centre(normal, graph)
 
 
 PRIORS: Final[Mapping[str, Prior]] = {"gaussian": gaussian, "harmonic": harmonic, "seed": seed}

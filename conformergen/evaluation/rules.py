@@ -1,4 +1,4 @@
-"""What counts in a score: the rules by which published evaluators differ. To add one: a function and a line."""
+"""Rules by which published evaluators differ: what counts in a score. To add one: a function and a line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from conformergen.evaluation.molecule import Score
+from conformergen.evaluation.scoring import Score
 
 Matrix = Float64[np.ndarray, "ref gen"]
 
@@ -23,8 +23,8 @@ def _succeeded(score: Score) -> Matrix | None:
 
 
 def _geodiff(score: Score) -> Matrix | None:
-    """GeoDiff's evaluator: the first 2K samples; molecules with fewer are skipped. K counts all references."""
-    wanted = 2 * (score.rmsd.shape[0] + score.n_dropped)
+    """Rule of GeoDiff: the first 2K samples; molecules with fewer are skipped, and K counts all references."""
+    wanted = 2 * (score.rmsd.shape[0] + score.n_dropped_references)
     return score.rmsd[:, :wanted] if score.rmsd.shape[1] >= wanted else None
 
 

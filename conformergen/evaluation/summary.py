@@ -1,17 +1,18 @@
-"""From scores of molecules to one row: means, medians and bootstrap intervals, failures counted both ways."""
+"""From scores of molecules to one row: means, medians and bootstrap intervals."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from conformergen.evaluation.metrics import METRICS
-from conformergen.evaluation.molecule import Score
 from conformergen.evaluation.rules import RULES
+from conformergen.evaluation.scoring import Score
 
-#: Thresholds of the COV curve, Å: torsional diffusion's grid.
+#: Thresholds of the COV curve, Å: the grid of torsional diffusion.
 GRID: Final = np.arange(0.0, 2.5, 0.125)
+#: Bootstrap samples of an interval.
 _RESAMPLES: Final = 2000
 
 
@@ -106,16 +107,3 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 def coverage_curve(scores: Sequence[Score], name: str) -> list[float]:
     """Mean coverage at each threshold of ``GRID``, failed molecules as 0, %."""
     return [float(np.nanmean(molecule_values(scores, name, float(t)))) for t in GRID]
-
-
-def plain(value: Any) -> Any:
-    """JSON-able copy; NaN becomes null."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, Row):
-        return plain(asdict(value))
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""CREGEN's duplicate criteria (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d)."""
+"""Which conformers are duplicates: CREGEN's criteria (Pracht, Bohle, Grimme 2020, doi 10.1039/c9cp06869d), or RMSD."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,33 @@ from conformergen.geometry.branch_bound import group_rmsd_matrix
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateRule:
-    """When two conformers are one.
+    """When two conformers are regarded as one.
 
     Attributes:
-        energy: kcal/mol; with rotational constants within ``rotational``, the same without RMSD.
-        rotational: Relative difference of all three rotational constants.
-        energy_rmsd: kcal/mol; with RMSD below ``rmsd``, the same.
-        rmsd: Å, symmetry-aware.
+        energy: Difference of energy, kcal/mol, below which conformers are the same if their rotational constants agree.
+        rotational: Relative difference below which all three rotational constants agree.
+        energy_rmsd: Difference of energy, kcal/mol, below which conformers are the same if their RMSD is small.
+        rmsd: RMSD below which it is small; Å, symmetry-aware.
+        screen: Relative difference of a rotational constant from which on no RMSD is computed: constants that differ
+            by 10 % cannot belong to structures within 0.2 Å of each other.
     """
 
     energy: float = 0.05
     rotational: float = 0.01
     energy_rmsd: float = 0.25
     rmsd: float = 0.125
+    screen: float = 0.10
+
+    @classmethod
+    def by_rmsd(cls, rmsd: float) -> "DuplicateRule":
+        """Conformers are the same if their RMSD is below ``rmsd`` (Å), whatever their energies."""
+        return cls(energy=0.0, energy_rmsd=float("inf"), rmsd=rmsd, screen=float("inf"))
 
 
 def rotational_constants(
     positions: Float[np.ndarray, "conf atom 3"], masses: Float[np.ndarray, " atom"]
 ) -> Float[np.ndarray, "conf 3"]:
-    """Inverse principal moments of inertia, arbitrary unit, descending."""
+    """Inverse principal moments of inertia, in an arbitrary unit, descending."""
     centred = positions - (positions * masses[:, None]).sum(1, keepdims=True) / masses.sum()
     square = np.einsum("kni,knj,n->kij", centred, centred, masses)
     inertia = np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(3) - square
@@ -47,13 +55,13 @@ def unique_conformers(
     rule: DuplicateRule,
     limit: int | None = None,
 ) -> list[int]:
-    """Indices of unique conformers in rising energy.
+    """Indices of unique conformers by increasing energy: each differs from all that are kept before it.
 
     Args:
         positions: Å.
-        energies: kcal/mol.
+        energies: kcal/mol; equal energies keep the order of the conformers.
         masses: Atomic masses.
-        compared: Atoms whose RMSD decides (heavy atoms and polar hydrogens).
+        compared: Atoms whose RMSD decides.
         group: Automorphisms of ``compared``.
         achiral: Count a mirror image as the same conformer.
         rule: Criteria.
@@ -68,8 +76,7 @@ def unique_conformers(
         close = np.array([energies[index] - energies[k] < rule.energy for k in near], dtype=bool)
         if np.any(close & (ratio < rule.rotational)):
             continue
-        # Rotational constants 10 % apart cannot belong to structures within 0.125 Å of one another.
-        candidates = [k for k, r in zip(near, ratio, strict=True) if r < 0.10]
+        candidates = [k for k, r in zip(near, ratio, strict=True) if r < rule.screen]
         if candidates:
             probes = reduced[index][None]
             if achiral:
@@ -85,7 +92,7 @@ def unique_conformers(
 def farthest_first(
     positions: Float[np.ndarray, "conf atom 3"], group: SymmetryGroup, n: int
 ) -> Int[np.ndarray, " picked"]:
-    """The first conformer, then each time the one farthest (symmetry-aware RMSD) from those picked.
+    """The first conformer, then each time the one that is farthest (symmetry-aware RMSD) from those picked.
 
     Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; indices in the order of picking, at most ``n``.
     """

@@ -33,7 +33,7 @@ def hop_counts(graph: MolGraph) -> UInt8[np.ndarray, "atom atom"]:
     return np.minimum(hops, MAX_HOPS).astype(np.uint8)
 
 
-def turning_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotor 2"], Bool[np.ndarray, "rotor atom"]]:
+def rotatable_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotor 2"], Bool[np.ndarray, "rotor atom"]]:
     """Single bonds outside rings whose ends have further neighbours, and the atoms beyond each: the fewer ones.
 
     Those move when the bond turns; the second end is the one beside them.

@@ -46,7 +46,7 @@ class TorsionReadout(nn.Module):
     ) -> Float[Tensor, "batch rotor"]:
         """Angle of each bond, radians; the same whichever end comes first."""
         batch = torch.arange(len(positions), device=positions.device)[:, None]
-        j, k = graph.rotors.unbind(-1)
+        j, k = graph.rotatable_bonds.unbind(-1)
         axis = nn.functional.normalize(positions[batch, k] - positions[batch, j], dim=-1, eps=_EPSILON)[..., None]
         vn, pn, an = bounded_vectors(v), bounded_scalars(p), bounded_vectors(a)
         twist = (axis * torch.linalg.cross(vn[batch, j], vn[batch, k], dim=-2)).sum(-2)
@@ -54,7 +54,7 @@ class TorsionReadout(nn.Module):
         # Angle that a push of every atom amounts to: torque about the bond over the moment of inertia.
         push = self.pushes(v * self.gate(x)[:, :, None])
         arms = positions[:, None] - positions[batch, k][:, :, None]
-        arms = arms * graph.turned[..., None]
+        arms = arms * graph.moving_atoms[..., None]
         lever = torch.linalg.cross(axis.mT.expand_as(arms), arms)
         torque = torch.einsum("btnd,bndq->btq", lever, push)
         swing = torque / (lever.square().sum((-2, -1))[..., None] + 1.0)
@@ -66,15 +66,15 @@ class TorsionReadout(nn.Module):
 def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "batch rotor"]) -> Positions:
     """Positions after every bond has turned what lies beyond it by its angle, radians."""
     batch = torch.arange(len(positions), device=positions.device)
-    for index in range(graph.rotors.shape[1]):
-        j, k = graph.rotors[:, index].unbind(-1)
+    for index in range(graph.rotatable_bonds.shape[1]):
+        j, k = graph.rotatable_bonds[:, index].unbind(-1)
         pivot = positions[batch, k][:, None]
         axis = nn.functional.normalize(pivot - positions[batch, j][:, None], dim=-1, eps=_EPSILON)
         arms = positions - pivot
         angle = angles[:, index, None, None]
         along = (axis * arms).sum(-1, keepdim=True) * axis
         moved = torch.linalg.cross(axis.expand_as(arms), arms) * angle.sin() + (arms - along) * (angle.cos() - 1.0)
-        positions = positions + moved * graph.turned[:, index, :, None]
+        positions = positions + moved * graph.moving_atoms[:, index, :, None]
     return positions
 
 

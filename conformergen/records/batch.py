@@ -31,8 +31,8 @@ class GraphBatch:
     relations: Int64[Tensor, "batch atom atom"]
     handedness: Float[Tensor, "batch atom"]
     centre_neighbours: Int64[Tensor, "batch atom 4"]
-    rotors: Int64[Tensor, "batch rotor 2"]
-    turned: Bool[Tensor, "batch rotor atom"]
+    rotatable_bonds: Int64[Tensor, "batch rotor 2"]
+    moving_atoms: Bool[Tensor, "batch rotor atom"]
 
     def to(self, target: "device | str") -> "GraphBatch":
         """Copy to a device."""

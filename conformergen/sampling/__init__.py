@@ -1,6 +1,6 @@
 """Samplers, and the queue of (molecule, conformer) jobs they work through."""
 
-from conformergen.sampling.queue import (
+from conformergen.sampling.batches import (
     SamplingJob,
     SamplingSettings,
     equivariance_error,

@@ -19,29 +19,31 @@ Noise = Callable[[], Tensor]
 class Sampler(Protocol):
     """Carry x from the first level to the data."""
 
-    def __call__(self, denoiser: Denoiser, x: Positions, levels: list[float], *, path: Path, noise: Noise) -> Positions:
-        """Integrate over ``levels``, descending, the last 0."""
+    def __call__(
+        self, denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: Path, noise: Noise
+    ) -> Positions:
+        """Integrate over ``noise_levels``, descending, the last 0."""
         ...
 
 
-def euler(denoiser: Denoiser, x: Positions, levels: list[float], *, path: Path, noise: Noise) -> Positions:
+def euler(denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: Path, noise: Noise) -> Positions:
     """First order; one evaluation a step. The last step lands on the denoised coordinates."""
     del path, noise
-    for level, following in itertools.pairwise(levels):
-        denoised = denoiser(x, level)
-        x = denoised + (following / level) * (x - denoised)
+    for noise_level, next_level in itertools.pairwise(noise_levels):
+        denoised = denoiser(x, noise_level)
+        x = denoised + (next_level / noise_level) * (x - denoised)
     return x
 
 
-def heun(denoiser: Denoiser, x: Positions, levels: list[float], *, path: Path, noise: Noise) -> Positions:
+def heun(denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: Path, noise: Noise) -> Positions:
     """Second order (Karras et al. 2022, algorithm 1); two evaluations a step, one on the last."""
     del path, noise
-    for level, following in itertools.pairwise(levels):
-        slope = (x - denoiser(x, level)) / level
-        predicted = x + (following - level) * slope
-        if following > 0:
-            slope = 0.5 * (slope + (predicted - denoiser(predicted, following)) / following)
-            predicted = x + (following - level) * slope
+    for noise_level, next_level in itertools.pairwise(noise_levels):
+        slope = (x - denoiser(x, noise_level)) / noise_level
+        predicted = x + (next_level - noise_level) * slope
+        if next_level > 0:
+            slope = 0.5 * (slope + (predicted - denoiser(predicted, next_level)) / next_level)
+            predicted = x + (next_level - noise_level) * slope
         x = predicted
     return x
 
@@ -50,16 +52,16 @@ def heun(denoiser: Denoiser, x: Positions, levels: list[float], *, path: Path, n
 _CHURN: Final = 0.2
 
 
-def stochastic(denoiser: Denoiser, x: Positions, levels: list[float], *, path: Path, noise: Noise) -> Positions:
+def stochastic(denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: Path, noise: Noise) -> Positions:
     """Euler with churn (Karras et al. 2022, algorithm 2): noise added back before each step but the first."""
-    top = levels[0]
-    for index, (level, following) in enumerate(itertools.pairwise(levels)):
-        raised = min(level * (1.0 + _CHURN), top) if index else level
-        extra = path.noise_scale(raised) ** 2 - path.noise_scale(level) ** 2
+    top = noise_levels[0]
+    for index, (noise_level, next_level) in enumerate(itertools.pairwise(noise_levels)):
+        level_hat = min(noise_level * (1.0 + _CHURN), top) if index else noise_level
+        extra = path.noise_scale(level_hat) ** 2 - path.noise_scale(noise_level) ** 2
         if extra > 0:
             x = x + extra**0.5 * noise()
-        denoised = denoiser(x, raised)
-        x = denoised + (following / raised) * (x - denoised)
+        denoised = denoiser(x, level_hat)
+        x = denoised + (next_level / level_hat) * (x - denoised)
     return x
 
 

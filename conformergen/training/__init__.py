@@ -1,1 +1,1 @@
-"""The training loop and its settings. Validation beyond the loss comes in as a value."""
+"""Everything that fits a network: denoiser, ranker and torsion model."""

@@ -20,11 +20,11 @@ def times():
 
 
 class Runner:
-    """Runs commands and scripts, each in a process of its own forked by ``helpers/zygote.py``."""
+    """Runs commands and scripts, each in a process of its own forked by ``helpers/fork_server.py``."""
 
     def __init__(self):
         self._zygote = subprocess.Popen(
-            [sys.executable, Path(__file__).parent / "helpers" / "zygote.py"],
+            [sys.executable, Path(__file__).parent / "helpers" / "fork_server.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from conformergen.checkpoint import load_model
-from conformergen.datasets.shards import MANIFEST, read_folder, read_manifest, read_shard
+from conformergen.io.shards import MANIFEST, read_folder, read_manifest, read_shard
 from conformergen.errors import DataError, InputError
-from conformergen.storage import LOCK, shared, sweep
+from conformergen.runtime.files import LOCK, shared, sweep
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = ROOT / "data" / "reference-mini"
@@ -184,7 +184,7 @@ class TestJoin:
     def script(self, source, out, *, join=True):
         text = (
             "import sys; from pathlib import Path\n"
-            "from conformergen.workflows.preprocess import PreprocessSettings, preprocess\n"
+            "from conformergen.commands.preprocess import PreprocessSettings, preprocess\n"
             "settings = PreprocessSettings(split='random', max_confs=2, molecules_per_shard=6)\n"
             f"print(preprocess([Path(sys.argv[1])], Path(sys.argv[2]), settings, join={join}) is not None)"
         )
@@ -231,7 +231,7 @@ class TestJoin:
 def test_lock_of_a_killed_run_is_free(run, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys, time; from pathlib import Path\n"
-         "from conformergen.storage import exclusive\n"
+         "from conformergen.runtime.files import exclusive\n"
          "with exclusive(Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)", str(tmp_path / ".lock")],
         stdout=subprocess.PIPE,
     )  # fmt: skip

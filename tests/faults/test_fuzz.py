@@ -14,11 +14,11 @@ from torch_geometric.data import Data
 from conformergen.checkpoint import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import PRESETS, load_config
-from conformergen.datasets.hdf5 import parse_arrays
-from conformergen.datasets.inputs import read_inputs
-from conformergen.datasets.reader_process import ReaderChild
-from conformergen.datasets.readers.sdf import read as read_sdf
-from conformergen.datasets.shards import MANIFEST, read_manifest, read_shard
+from conformergen.io.hdf5 import parse_arrays
+from conformergen.io.inputs import read_inputs
+from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.formats.sdf import read as read_sdf
+from conformergen.io.shards import MANIFEST, read_manifest, read_shard
 from conformergen.errors import DataError, InputError, MoleculeError
 
 SECONDS = 2.0
@@ -59,7 +59,7 @@ def _pickles():
 
 def _resigned(data):
     """A shard whose digest fits its damaged content, as an attacker would write it."""
-    from conformergen.datasets.hdf5 import _USER_BLOCK, _signature
+    from conformergen.io.hdf5 import _USER_BLOCK, _signature
 
     return _signature(data[_USER_BLOCK:]) + data[_USER_BLOCK:]
 

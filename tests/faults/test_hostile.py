@@ -17,10 +17,10 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.datasets.reader_process import ReaderChild
-from conformergen.datasets.shards import read_arrays
+from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.shards import read_arrays
 from conformergen.errors import DataError
-from conformergen.workflows.pool import map_molecules
+from conformergen.runtime.workers import map_molecules
 
 CANARY = "/tmp/conformergen-canary"
 
@@ -210,7 +210,7 @@ def test_hostile_hdf5_is_refused_before_it_is_read(kind, tmp_path):
 @pytest.mark.parametrize("change", ["offsets", "missing", "bond", "nan", "element", "text", "lengths", "split"])
 def test_shards_with_impossible_content_are_refused(change, tmp_path, shard_folder):
     """F12: well-formed HDF5 that is no shard."""
-    from conformergen.datasets.shards import read_shard
+    from conformergen.io.shards import read_shard
 
     arrays = read_arrays(next(shard_folder.glob("*.h5")))
     if change == "offsets":
@@ -292,7 +292,7 @@ def test_bad_workers_cost_only_their_molecules(tmp_path):
     """F4, F15, F21: one that sleeps is stopped, one that always dies is recorded, one that died once is not lost."""
     script = (
         "from hanging import work\n"
-        "from conformergen.workflows.pool import map_molecules\n"
+        "from conformergen.runtime.workers import map_molecules\n"
         "if __name__ == '__main__':\n"
         "    for result in map_molecules(work, range(10), jobs=2, timeout=2.0):\n"
         "        print(result if isinstance(result, int) else result.reason)\n"
@@ -319,7 +319,7 @@ def test_bug_costs_only_its_molecule(jobs, capfd):
 def test_script_without_a_guard_is_told_so(tmp_path):
     """Its worker processes run the script again; the error is the script's, not each molecule's."""
     script = tmp_path / "script.py"
-    script.write_text("from conformergen.workflows.pool import map_molecules\nlist(map_molecules(abs, [1], jobs=2))\n")
+    script.write_text("from conformergen.runtime.workers import map_molecules\nlist(map_molecules(abs, [1], jobs=2))\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "WorkerStartError: a worker process could not start" in done.stderr

@@ -148,7 +148,7 @@ class TestPreprocess:
 
     SCRIPT = (
         "import sys; from pathlib import Path\n"
-        "from conformergen.workflows.preprocess import PreprocessSettings, preprocess\n"
+        "from conformergen.commands.preprocess import PreprocessSettings, preprocess\n"
         "settings = PreprocessSettings(split='random', seeds=None, molecules_per_shard=30)\n"
         "print(preprocess([Path(sys.argv[1])], Path(sys.argv[2]), settings), file=sys.stderr)"
     )
@@ -196,9 +196,9 @@ class TestReference:
 
     SCRIPT = (
         "import sys; from pathlib import Path\n"
-        "from conformergen.datasets.inputs import InputRecord\n"
-        "from conformergen.workflows.make_reference import make_reference\n"
-        "from conformergen.workflows.reference import ReferenceSettings\n"
+        "from conformergen.io.inputs import InputRecord\n"
+        "from conformergen.commands.reference import make_reference\n"
+        "from conformergen.reference.search import ReferenceSettings\n"
         "texts = ['CCCCO', 'CCOC', 'CC(=O)N']\n"
         "records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(texts)]\n"
         "small = dict(min_starts=4, max_starts=4, md_runs=1, md_ps=0.5, max_crude=4, max_final=3)\n"

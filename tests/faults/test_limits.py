@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from conformergen.checkpoint import load_model
-from conformergen.datasets.inputs import InputRecord
-from conformergen.datasets.reader_process import ReaderChild
+from conformergen.io.inputs import InputRecord
+from conformergen.io.sandbox.process import ReaderChild
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch, sample_in_memory
-from conformergen.workflows.generate import GenerateSettings, generate_stream
+from conformergen.generation import GenerateSettings, generate_stream
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,7 +26,7 @@ def test_batches_are_halved_where_memory_ends(tiny_run, ensembles, error):
     """F21: the same conformers as in one batch, to rounding; what does not fit alone is None; bugs are not caught."""
     model = load_model(tiny_run)
     jobs = [
-        SamplingJob(molecule=s.molecule, conformer=i, seed_positions=s.positions[0])
+        SamplingJob(molecule=s.molecule, conformer=i, start_positions=s.positions[0])
         for s in ensembles
         for i in range(3)
     ]
@@ -61,7 +61,7 @@ def test_memory_that_ends_is_one_line():
     script = (
         "import resource, sys\n"
         "from conformergen.cli import app\n"
-        "import conformergen.workflows.generate.stream as stream\n"
+        "import conformergen.generation.stream as stream\n"
         "def none(*_, **__): raise MemoryError\n"
         "stream.ModelSampler = none\n"
         "app(['generate', 'CCO', '-n', '1', '-o', '-'])\n"

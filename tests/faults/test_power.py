@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from conformergen.checkpoint import find_checkpoints, load_model, write_checkpoint
-from conformergen.datasets.shards import MANIFEST, read_folder
-from conformergen.workflows.preprocess import PreprocessSettings, preprocess
+from conformergen.io.shards import MANIFEST, read_folder
+from conformergen.commands.preprocess import PreprocessSettings, preprocess
 
 ROOT = Path(__file__).parent.parent.parent
 

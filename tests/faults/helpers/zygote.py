@@ -20,11 +20,11 @@ from conformergen.cli import app
 #: What the commands import when they run. Not above: worker processes import this file, and need little of it.
 _WARM = (
     "conformergen.training",
-    "conformergen.workflows.evaluate",
-    "conformergen.workflows.generate.sampler",
-    "conformergen.workflows.make_reference",
-    "conformergen.workflows.preprocess",
-    "conformergen.workflows.train",
+    "conformergen.commands.evaluate",
+    "conformergen.generation.sampler",
+    "conformergen.commands.reference",
+    "conformergen.commands.preprocess",
+    "conformergen.commands.train",
     "torch_geometric",
 )
 #: Seconds that a process has to follow a signal.

@@ -1,0 +1,1 @@
+"""Pages and tables for people: evaluation report, training report, viewer."""
