@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from held_out import HeldOut, jobs_of, samples_of
 
-from conformergen.checkpoint import exact_state
+from conformergen.checkpoint.model import without_branches
 from conformergen.chem import embed
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.io.shards import read_folder
-from conformergen.evaluation import METRICS
+from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.nn import make_backbone
 from conformergen.nn.relaxation import CLOSED_BETA
 from conformergen.sampling import SamplingSettings, equivariance_error
-from conformergen.training.loop import Trainer
+from conformergen.training.trainer import Trainer
 
 BUDGET, TRIALS, WARM_UP = 24_000, 30, 5
 BASE = [f"training.pair_budget={BUDGET}", "training.warmup=50"]
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace, variant: str, seed: int, steps: int) -> dic
     settings = trainer.network.settings
     relaxed = trainer.averaged.eval()
     level = trainer.max_beta()
-    plain = exact_state(relaxed, settings) if level <= CLOSED_BETA else relaxed
+    plain = without_branches(relaxed, settings) if level <= CLOSED_BETA else relaxed
     scored = held_out(options)
     smallest = sorted(range(len(scored.molecules)), key=lambda i: scored.molecules[i].graph.n_atoms)[:4]
     probes = jobs_of([scored.molecules[i] for i in smallest], [scored.seeds[i][:2] for i in smallest])

@@ -21,7 +21,7 @@ from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDistGeom
 from stereo import agrees
 
-from conformergen.evaluation import ScoringTask
+from conformergen.evaluation.scoring import ScoringTask
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 
 #: Elements that organic force fields and embeddings know; everything else counts as a metal.

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import Model, load_model
+from conformergen.checkpoint.model import Model, load_model
 from conformergen.datasets.ranked import RankedSet
 from conformergen.io.shards import read_folder
 from conformergen.records import ConformerSet, Molecule
 from conformergen.refinement.engines import TbliteLibrary
 from conformergen.units import EV_TO_KCAL
 from conformergen.runtime.devices import limit_threads
-from conformergen.commands.train_ranker import sampled
+from conformergen.commands.train_ranker import sample_ranked
 
 DATA = Path(__file__).parent.parent / "data"
 #: Starts of each molecule, steps from each, MMFF94s minima as they are, known minima; noise on the latter, Å.
@@ -45,7 +45,7 @@ def collect() -> list[list[ConformerSet]]:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What is labelled of one isomer: seeds to be sampled and followed, MMFF94s minima as they are, known minima.
+    """What is labelled of one isomer: seeds to be sample_ranked and followed, MMFF94s minima as they are, known minima.
 
     ``known`` and its seeds are empty where nothing is known; noise is added to samples instead.
     """
@@ -85,7 +85,7 @@ def geometries(
     seeds = ConformerSet(molecule=molecule, positions=choice.followed)
     # One round: the seeds that go with the labels are these, not what they are settled to.
     ranked = RankedSet(conformers=seeds, baseline=np.zeros(len(seeds)))
-    followed = sampled(ranked, model, rounds=1).conformers.positions
+    followed = sample_ranked(ranked, model, rounds=1).conformers.positions
     if len(choice.known):
         noise = NOISE * rng.random((len(choice.known), 1, 1))
         near = choice.known + noise * rng.standard_normal(choice.known.shape)

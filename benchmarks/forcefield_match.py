@@ -19,7 +19,8 @@ from conformergen.io.formats.interface import RawEnsemble
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.refinement.engines import XtbProgram
 from conformergen.chem.isomers import choose_isomer
-from conformergen.reference.search import ReferenceSettings, reference_ensemble
+from conformergen.reference.search import reference_ensemble
+from conformergen.reference.settings import ReferenceSettings
 
 THRESHOLDS = (0.5, 0.75)
 ORDERED = 50

@@ -25,12 +25,13 @@ from rdkit import Chem
 import conformergen
 from conformergen.chem import heavy_atoms, symmetry_group
 from conformergen.io.formats.sdf import read
-from conformergen.evaluation import METRICS, paired
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.summary import paired
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.units import HARTREE_TO_KCAL
 from conformergen.commands.evaluate import evaluate
-from conformergen.generation import GenerateSettings
+from conformergen.generation.settings import GenerateSettings
 from conformergen.reports.evaluation_report import write_html
 
 

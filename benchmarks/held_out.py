@@ -12,7 +12,7 @@ from rdkit import Chem
 from conformergen.chem import mol_with_conformers, molecule_from_mol, parse_smiles
 from conformergen.io.formats.sdf import read
 from conformergen.diffusion import DiffusionSettings
-from conformergen.evaluation import METRICS
+from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.evaluation.summary import molecule_values
 from conformergen.nn import Backbone

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.evaluation import METRICS, paired
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.summary import paired
 
 
 def scores(folder: Path, method: str) -> dict[str, list[float]]:

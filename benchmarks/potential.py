@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformergen.checkpoint import SCHEMA, SETTINGS, load_ranker, ranker_files, write_checkpoint
+from conformergen.checkpoint.folder import SCHEMA, SETTINGS, write_checkpoint
+from conformergen.checkpoint.model import load_ranker, ranker_files
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.records.batch import GraphBatch
@@ -88,9 +89,10 @@ def forced(forces: Path) -> Iterator[Group]:
 
 def known() -> Iterator[Group]:
     """Single points, minima, and what the shipped model makes of the seeds of the latter."""
-    from conformergen.checkpoint import load_model
+    from conformergen.checkpoint.model import load_model
     from conformergen.io.shards import read_folder
-    from conformergen.commands.train_ranker import sampled, with_baseline
+    from conformergen.commands.train_ranker import sample_ranked
+    from conformergen.training.ranking_data import with_baseline
 
     folders = [DATA / "reference-drugs" / x for x in ("minima", "ensembles", "candidates", "relaxed")]
     model, done = load_model("default"), set()
@@ -104,13 +106,13 @@ def known() -> Iterator[Group]:
             again = s.molecule.smiles in done and folder.name in ("candidates", "relaxed")
             if s.seeds is not None and not again:
                 done.add(s.molecule.smiles)
-                moved = sampled(seeds, model)
+                moved = sample_ranked(seeds, model)
                 yield Group(kind=RANKED, positions=moved.conformers.positions, **about | {"baseline": moved.baseline})
 
 
 def pack(forces: Path, out: Path) -> None:
     """One file of graphs and groups."""
-    from conformergen.commands.train_ranker import is_held_out
+    from conformergen.training.ranking_data import is_held_out
 
     groups = [*forced(forces), *known()]
     molecules = list({g.molecule.smiles: g.molecule for g in groups}.values())

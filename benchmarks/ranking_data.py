@@ -25,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import Model, load_model
-from conformergen.chem import TorsionSearchSettings, molecule_from_smiles, torsion_minima
+from conformergen.checkpoint.model import Model, load_model
+from conformergen.chem import molecule_from_smiles
+from conformergen.torsion import TorsionSearchSettings, torsion_minima
 from conformergen.io.inputs import InputRecord, read_inputs
 from conformergen.datasets.pairing import PairingSettings
 from conformergen.datasets.ranked import RankedSet
@@ -43,8 +44,9 @@ from conformergen.runtime.devices import limit_threads
 from conformergen.generation.starts import CANDIDATES
 from conformergen.chem.isomers import choose_isomer
 from conformergen.runtime.workers import map_molecules
-from conformergen.commands.preprocess import write_manifest
-from conformergen.commands.train_ranker import is_held_out, sampled
+from conformergen.io.manifest import write_manifest
+from conformergen.commands.train_ranker import sample_ranked
+from conformergen.training.ranking_data import is_held_out
 
 WINDOW = 16.0
 #: xtb's optimisation level, and the temperature (kcal/mol) at which minima are drawn by their single points, candidates
@@ -83,7 +85,7 @@ def candidates(record: InputRecord, *, n: int, model: Model, level: str) -> Conf
         raise MoleculeError("embed", "MMFF94s has no parameters for this molecule")
     found = ConformerSet(molecule=molecule, positions=positions.astype(np.float32))
     assert model.ranker is not None
-    moved = sampled(RankedSet(conformers=found, baseline=baseline), model)
+    moved = sample_ranked(RankedSet(conformers=found, baseline=baseline), model)
     rows = drawn(molecule, predict_energies(model.ranker, moved) / CANDIDATE_SPREAD)[:n]
     starts = moved.conformers.positions[rows].astype(np.float64)
     return minima_of(molecule, positions[rows], starts, level=level)

@@ -15,11 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformergen.checkpoint import ranker_files, write_checkpoint
+from conformergen.checkpoint.folder import write_checkpoint
+from conformergen.checkpoint.model import ranker_files
 from conformergen.nn.energy import EnergyNetwork
-from conformergen.training.ranker import RankingData, RankingSettings, train_ranker
+from conformergen.training.ranker import RankingSettings, train_ranker
+from conformergen.training.ranking_data import RankingData
 from conformergen.runtime.devices import limit_threads
-from conformergen.commands.train_ranker import initial_ranker, load_ranked, ranking_quality, split_ranked
+from conformergen.commands.train_ranker import initial_ranker
+from conformergen.training.ranker import ranking_quality
+from conformergen.training.ranking_data import load_ranked, split_ranked
 
 
 def main() -> None:

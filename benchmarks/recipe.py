@@ -20,23 +20,19 @@ import numpy as np
 import torch
 from held_out import HeldOut, samples_of
 
-from conformergen.chem import (
-    TorsionSearchSettings,
-    heavy_atoms,
-    to_mol,
-    torsion_search,
-)
+from conformergen.chem import heavy_atoms, to_mol, torsion_search
+from conformergen.torsion import TorsionSearchSettings
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.io.shards import read_folder
-from conformergen.evaluation import METRICS
+from conformergen.evaluation.metrics import METRICS
 from conformergen.geometry.rmsd import rmsd_matrix
 from conformergen.nn import Backbone, make_backbone
 from conformergen.records import Molecule
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import XtbProgram
 from conformergen.sampling import SamplingSettings
-from conformergen.training.loop import Trainer
+from conformergen.training.trainer import Trainer
 
 #: Pairs of a held-out molecule that are sampled, and molecules whose first sample gets a strain.
 PAIRS, STRAINED = 4, 40

@@ -22,7 +22,8 @@ from conformergen.io.formats.interface import RawEnsemble
 from conformergen.evaluation.summary import bootstrap_mean
 from conformergen.refinement.engines import XtbProgram
 from conformergen.chem.isomers import choose_isomer
-from conformergen.reference.search import ReferenceResult, ReferenceSettings, reference_ensemble
+from conformergen.reference.search import ReferenceResult, reference_ensemble
+from conformergen.reference.settings import ReferenceSettings
 
 NEAR, WINDOWS = 0.25, (3.0, 6.0)
 #: Name, CPU seconds so far, minima of the window (Å).

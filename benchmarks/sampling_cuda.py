@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint.model import load_model
 from conformergen.chem import molecule_from_smiles
 from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.sampling import SamplingJob, SamplingSettings, plan_batches, sample_batch

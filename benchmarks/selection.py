@@ -4,7 +4,7 @@
         [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--hold 0.002] [--slack 8] [--max-steps 400]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
-rankers order them, windows cut them, and COV/MAT of what would be emitted is computed. ``all`` emits every candidate,
+rankers order them, windows cut them, and COV/MAT of what would be select_by_window is computed. ``all`` emits every candidate,
 ``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The share of pairs
 of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is printed as
 ``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with five seeds.
@@ -19,18 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from conformergen.checkpoint import Model, load_model
-from conformergen.chem import (
-    Hold,
-    TorsionSearchSettings,
-    distinct,
-    emitted,
-    heavy_atoms,
-    molecule_from_smiles,
-    symmetry_group,
-    to_mol,
-    torsion_minima,
-)
+from conformergen.checkpoint.model import Model, load_model
+from conformergen.chem import heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
+from conformergen.generation.selection import n_unique, select_by_window
+from conformergen.torsion import TorsionRestraint, TorsionSearchSettings, torsion_minima
 from conformergen.datasets.ranked import RankedSet
 from conformergen.io.formats.sdf import read
 from conformergen.evaluation.metrics import cov_p, cov_r, mat_p, mat_r
@@ -43,7 +35,7 @@ from conformergen.runtime.devices import limit_threads
 from conformergen.generation.sampler import RANKED_DIFFERENT, RANKED_TEMPERATURE
 from conformergen.generation.starts import CANDIDATES, n_candidates
 from conformergen.generation.settings import GenerateSettings
-from conformergen.commands.train_ranker import initial_ranker, sampled
+from conformergen.commands.train_ranker import initial_ranker, sample_ranked
 
 THRESHOLD, NEAR = 0.75, 0.5
 #: Draws of repeated conformers.
@@ -66,7 +58,7 @@ class Candidates:
         return own if self.mirrored is None else np.minimum(own, self.mirrored.min(0))
 
     def scores(self, rows: np.ndarray) -> list[float]:
-        """COV-R, MAT-R, COV-P, MAT-P of emitted candidates."""
+        """COV-R, MAT-R, COV-P, MAT-P of select_by_window candidates."""
         rmsd = self.rmsd[:, rows]
         if self.mirrored is not None:
             rmsd = np.concatenate([rmsd, self.mirrored[:, rows]], axis=1)
@@ -82,14 +74,14 @@ def candidates(
     references = raw.conformers[:cap]
     molecule = molecule_from_smiles(raw.smiles, raw.name)
     n = 2 * len(references)
-    wanted = distinct(molecule, n)
+    wanted = n_unique(molecule, n)
     began = time.process_time()
     found, baseline = torsion_minima(molecule, n_candidates(molecule, n, pool=pool), seed=seed, settings=search)
     seconds = time.process_time() - began
     if not np.isfinite(baseline).all():
         return None
     conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))
-    moved = sampled(RankedSet(conformers=conformers, baseline=baseline), model)
+    moved = sample_ranked(RankedSet(conformers=conformers, baseline=baseline), model)
     energies = {"mmff94s": baseline} | {name: predict_energies(ranker, moved) for name, ranker in rankers.items()}
     samples = moved.conformers.positions
     mol = to_mol(molecule)
@@ -121,7 +113,7 @@ def main() -> None:
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
-    hold = Hold(constant=options.hold, slack=options.slack)
+    hold = TorsionRestraint(constant=options.hold, slack=options.slack)
     search = replace(CANDIDATES, uniform=options.uniform, hold=hold, max_steps=options.max_steps)
     model, rankers = load_model(options.model), {}
     for name in options.rankers.split(","):
@@ -148,7 +140,7 @@ def main() -> None:
         )
 
     print(f"{len(by_seed[0])} molecules\n")
-    print("| emitted | COV-R % | MAT-R Å | COV-P % | MAT-P Å | sum of MAT | each seed |")
+    print("| select_by_window | COV-R % | MAT-R Å | COV-P % | MAT-P Å | sum of MAT | each seed |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
@@ -157,7 +149,7 @@ def main() -> None:
                 settings = replace(settings, temperature=RANKED_TEMPERATURE, different=RANKED_DIFFERENT)
             show(
                 f"{name}, {window:g} kcal/mol",
-                lambda c, repeat, n=name, s=settings: emitted(
+                lambda c, repeat, n=name, s=settings: select_by_window(
                     c.energies[n], c.wanted, s, np.random.default_rng(repeat)
                 ),
                 REPEATS,

@@ -25,22 +25,13 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, linear, one_hot, silu
 
-from conformergen.checkpoint import load_model
-from conformergen.chem import get_torsions, rotors, to_mol, torsion_minima
-from conformergen.torsion.model import (
-    BINS,
-    ELEMENTS,
-    EPSILON,
-    FEATURE_SIZES,
-    HARMONICS,
-    PAIR_CODES,
-    RELATION_SIZES,
-    Rotors,
-    TorsionModel,
-    describe,
-    load_torsion_model,
-    torsion_quartets,
-)
+from conformergen.checkpoint.model import load_model
+from conformergen.chem import get_torsions, rotatable_torsions, to_mol
+from conformergen.torsion import torsion_minima
+from conformergen.chem import rotatable_torsions
+from conformergen.commands.info import describe
+from conformergen.torsion.features import ELEMENTS, FEATURE_SIZES, PAIR_CODES, RELATION_SIZES, TorsionFeatures
+from conformergen.torsion.model import BINS, EPSILON, HARMONICS, TorsionModel, parse_torsion_model
 from conformergen.datasets.ranked import RankedSet
 from conformergen.io.shards import read_folder
 from conformergen.errors import MoleculeError
@@ -49,7 +40,8 @@ from conformergen.sampling.energies import predict_energies
 from conformergen.runtime.devices import limit_threads
 from conformergen.generation.starts import CANDIDATES
 from conformergen.chem.isomers import choose_isomer
-from conformergen.commands.train_ranker import is_held_out, sampled
+from conformergen.commands.train_ranker import sample_ranked
+from conformergen.training.ranking_data import is_held_out
 
 #: kcal/mol over which the weight of a minimum falls to 1/e: no level of theory here is exact, and a reference ensemble
 #: reaches to 6 kcal/mol.
@@ -93,7 +85,7 @@ class Torsions:
     """Torsions of minima of one molecule: radians (conformer, rotor), energies in kcal/mol."""
 
     smiles: str
-    rotors: Rotors
+    rotatable_torsions: TorsionFeatures
     radians: np.ndarray
     energies: np.ndarray
     held_out: bool
@@ -102,14 +94,14 @@ class Torsions:
 def torsions_of(molecule: Molecule, positions: np.ndarray, energies: np.ndarray) -> Torsions | None:
     """None where nothing turns, or too much."""
     mol = to_mol(molecule)
-    quartets = torsion_quartets(molecule.graph, rotors(mol)[:, 1:3])
+    quartets = rotatable_torsions(molecule.graph, rotatable_torsions(mol)[:, 1:3])
     if not 0 < len(quartets) <= MAX_ROTORS or molecule.graph.n_atoms > MAX_ATOMS:
         return None
     positions = positions.astype(np.float64)
     degrees = np.array([get_torsions(mol, p, quartets) for p in positions])
     return Torsions(
         smiles=molecule.smiles,
-        rotors=describe(molecule.graph, quartets, positions),
+        rotatable_torsions=describe(molecule.graph, quartets, positions),
         radians=np.radians(degrees),
         energies=energies - energies.min(),
         held_out=is_held_out(molecule),
@@ -133,7 +125,7 @@ def search(options: argparse.Namespace) -> None:
                 continue
             if np.isfinite(baseline).all():
                 minima = ConformerSet(molecule=molecule, positions=positions.astype(np.float32))
-                moved = sampled(RankedSet(conformers=minima, baseline=baseline), model)
+                moved = sample_ranked(RankedSet(conformers=minima, baseline=baseline), model)
                 energies = predict_energies(model.ranker, moved)
                 low = energies < energies.min() + WINDOW
                 found.append(torsions_of(molecule, moved.conformers.positions[low], energies[low]))
@@ -143,7 +135,7 @@ def search(options: argparse.Namespace) -> None:
 
 def write(path: Path, found: list[Torsions]) -> None:
     """All arrays of each kind end to end, and their shapes."""
-    arrays = {f"rotors.{f.name}": [getattr(t.rotors, f.name) for t in found] for f in fields(Rotors)}
+    arrays = {f"rotatable_torsions.{f.name}": [getattr(t.rotors, f.name) for t in found] for f in fields(TorsionFeatures)}
     arrays |= {name: [getattr(t, name) for t in found] for name in ("radians", "energies")}
     packed = {"smiles": np.array([t.smiles for t in found]), "held_out": np.array([t.held_out for t in found])}
     for name, values in arrays.items():
@@ -166,12 +158,12 @@ def read(path: Path) -> list[Torsions]:
             parts = np.split(packed[name], shapes.prod(axis=1).cumsum()[:-1])
             return [p.reshape(shape) for p, shape in zip(parts, shapes, strict=True)]
 
-        columns = {f.name: values(f"rotors.{f.name}") for f in fields(Rotors)}
+        columns = {f.name: values(f"rotatable_torsions.{f.name}") for f in fields(TorsionFeatures)}
         radians, energies = values("radians"), values("energies")
     return [
         Torsions(
             smiles=smiles[i],
-            rotors=Rotors(**{name: column[i].astype(np.int64) for name, column in columns.items()}),
+            rotatable_torsions=TorsionFeatures(**{name: column[i].astype(np.int64) for name, column in columns.items()}),
             radians=radians[i].astype(np.float32),
             energies=energies[i].astype(np.float32),
             held_out=held,
@@ -221,15 +213,15 @@ class Padded:
         #: Molecules of alike size stand together.
         self.order = (self.n_rotatable_bonds * 256 + self.n_atoms).argsort()
 
-    def batch(self, ids: Tensor, conformers: int) -> tuple[Rotors, Tensor, Tensor, Tensor]:
-        """Some conformers of each molecule, half of them mirrored; their torsions; which atoms and rotors there are."""
+    def batch(self, ids: Tensor, conformers: int) -> tuple[TorsionFeatures, Tensor, Tensor, Tensor]:
+        """Some conformers of each molecule, half of them mirrored; their torsions; which atoms and rotatable_torsions there are."""
         atoms, r = int(self.n_atoms[ids].max()), int(self.n_rotatable_bonds[ids].max())
         chosen = (torch.multinomial(self.weights[ids], conformers, replacement=True) + self.first[ids][:, None]).ravel()
         mirrored = torch.rand(len(chosen)) < 0.5
         sides, relations = self.sides[chosen, :r].long(), self.relations[chosen, :r, :r].long()
         hands = RELATION_SIZES[2] * RELATION_SIZES[3]
         turned = relations - 2 * (relations % hands) + hands - 1
-        read_by = Rotors(
+        read_by = TorsionFeatures(
             elements=self.elements[ids, :atoms].long(),
             features=self.features[ids, :atoms].long(),
             pairs=self.pairs[ids, :atoms, :atoms].long(),
@@ -249,7 +241,7 @@ def initial(channels: int, layers: int, rotor_layers: int, heads: int) -> dict[s
     modules: dict[str, nn.Module] = {"element": nn.Embedding(len(ELEMENTS) + 1, c), "side": nn.Embedding(3, c)}
     modules |= {f"feature.{k}": nn.Embedding(size, c) for k, size in enumerate(FEATURE_SIZES)}
     modules |= {f"relation.{k}": nn.Embedding(size, c) for k, size in enumerate(RELATION_SIZES)}
-    blocks = [f"atoms.{i}" for i in range(layers)] + [f"rotors.{i}" for i in range(rotor_layers)]
+    blocks = [f"atoms.{i}" for i in range(layers)] + [f"rotatable_torsions.{i}" for i in range(rotor_layers)]
     for at in blocks:
         modules |= {f"{at}.{name}": nn.Linear(c, c) for name in "qkvo"}
         modules |= {f"{at}.{name}": nn.LayerNorm(c) for name in ("before", "after")}
@@ -326,7 +318,7 @@ def train(options: argparse.Namespace) -> None:
     if options.init is None:
         weights = initial(options.channels, options.layers, options.rotor_layers, options.heads)
     else:
-        known = load_torsion_model(options.init).weights
+        known = parse_torsion_model(options.init).weights
         weights = {name: nn.Parameter(torch.from_numpy(w)) for name, w in known.items()}
     averaged = {name: w.detach().clone() for name, w in weights.items()}
     model = FusedModel(weights=weights, ops=torch, dropout=lambda x: dropout(x, options.dropout))

@@ -14,7 +14,7 @@ from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.io.shards import read_folder
 from conformergen.nn import make_backbone
-from conformergen.training.loop import Trainer
+from conformergen.training.trainer import Trainer
 
 STEPS, WARM_UP = 25, 5
 

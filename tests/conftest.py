@@ -10,7 +10,9 @@ import torch
 from conformergen.chem import embed, molecule_from_smiles
 from conformergen.config import load_config
 from conformergen.datasets.pairing import PairingSettings, with_starts
-from conformergen.io.shards import MANIFEST, ShardEntry, write_json, write_shard
+from conformergen.io.formats import MANIFEST
+from conformergen.io.shards import ShardEntry, write_shard
+from conformergen.runtime.files import write_json
 from conformergen.records import ConformerSet
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.errors import InputError
-from conformergen.evaluation import ScoringTask
+from conformergen.evaluation.scoring import ScoringTask
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 from conformergen.evaluation.checks.strain import changes, internal_coordinates
 

@@ -2,15 +2,7 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from conformergen.chem import (
-    conformer_positions,
-    embed,
-    mol_with_conformers,
-    molecule_from_smiles,
-    relabelings,
-    resolve_open_stereo,
-    symmetry_group,
-)
+from conformergen.chem import conformer_positions, embed, mol_with_conformers, molecule_from_smiles, relabelings, resolve_open_stereo, symmetry_group
 from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.errors import MoleculeError
 from conformergen.geometry.stereo import stereo_ok

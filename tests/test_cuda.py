@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from conformergen.checkpoint import load_model, load_ranker, resolve
+from conformergen.checkpoint.folder import resolve
+from conformergen.checkpoint.model import load_model, load_ranker
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config
 from conformergen.io.inputs import InputRecord
 from conformergen.evaluation.scoring import rmsd_matrix
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
 from conformergen.training.ranker import RankingSettings
-from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
 from conformergen.commands.train import train
-from conformergen.commands.train_ranker import fit
+from conformergen.commands.train_ranker import fit_ranker
 
 pytestmark = pytest.mark.gpu
 DRUGS = ("CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)NCCc1ccccc1", "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O")
@@ -51,7 +53,7 @@ def test_generation():
     records = [InputRecord(index=i, smiles=s, name=s) for i, s in enumerate(DRUGS)]
     found = []
     for device in ("cpu", "cuda"):
-        *sets, summary = generate_stream(records, GenerateSettings(n=10, device=device))
+        *sets, summary = Pipeline(records, GenerateSettings(n=10, device=device))
         assert summary.failed == 0
         found.append([conformers.positions for conformers, _ in sets])
     for here, there in zip(*found, strict=True):
@@ -61,7 +63,7 @@ def test_generation():
 
 
 def test_ranker(shard_folder, tmp_path):
-    fit([shard_folder], tmp_path / "ranker", RankingSettings(steps=4, report_every=2), device="cuda")
+    fit_ranker([shard_folder], tmp_path / "ranker", RankingSettings(steps=4, report_every=2), device="cuda")
     assert all(torch.isfinite(p).all() for p in load_ranker(tmp_path / "ranker").parameters())
 
 

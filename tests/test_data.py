@@ -13,9 +13,10 @@ from rdkit import Chem
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.io.inputs import read_inputs
 from conformergen.datasets.loader import TrainingSet
-from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.formats import READERS, detect_format
-from conformergen.io.shards import MANIFEST, ShardEntry, read_folder, read_shard, write_shard
+from conformergen.io.formats import MANIFEST
+from conformergen.io.shards import ShardEntry, read_folder, read_shard, write_shard
 from conformergen.datasets.splits import file_split, random_split, scaffold_split
 from conformergen.errors import DataError, InputError
 from conformergen.commands.preprocess import PreprocessSettings, check_sources, preprocess
@@ -112,7 +113,7 @@ def test_unpickler_reads_geom_files_of_all_protocols(geom_folder, protocol, tmp_
     content = {"conformers": [{"rd_mol": Chem.AddHs(Chem.MolFromMolBlock(_block()), addCoords=True)}]}
     path = tmp_path / "x.pickle"
     path.write_bytes(pickle.dumps(content, protocol=protocol))
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         header, arrays = child.load(path)
     assert header == {"conformers": [{}]}
     assert arrays["sizes"].tolist() == [[5, 4]]
@@ -136,7 +137,7 @@ def test_unpickler_runs_nothing(tmp_path):
         b"\x80\x04\x95",
         b"",
     ]
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         for payload in payloads:
             bad.write_bytes(payload)
             with pytest.raises(DataError):

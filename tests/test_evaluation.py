@@ -1,4 +1,4 @@
-"""Rules, readers of results and comparison of reports."""
+"""Rules, readers of results and comparison_table of reports."""
 
 import csv
 import json
@@ -12,8 +12,14 @@ from typer.testing import CliRunner
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.errors import InputError
-from conformergen.evaluation import METRICS, RULES, Score, molecule_values, paired
-from conformergen.commands.evaluate import comparison, evaluate, read_ensembles, read_report
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.rules import RULES
+from conformergen.evaluation.scoring import Score
+from conformergen.evaluation.summary import molecule_values, paired
+from conformergen.commands.evaluate import evaluate
+from conformergen.evaluation.report import read_report
+from conformergen.io.formats import read_ensembles
+from conformergen.reports.tables import comparison_table
 
 
 def _score(rmsd, references=None, samples=None, **counts):
@@ -115,7 +121,7 @@ def test_reports_are_compared_by_molecule(sets, tmp_path):
     assert f"mat_r {mean:+.3f}" in done.output
     b["molecules"] = [{**m, "name": "other"} for m in b["molecules"]]
     with pytest.raises(InputError, match="in common"):
-        comparison({"a": a, "b": b})
+        comparison_table({"a": a, "b": b})
     (tmp_path / "no.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(InputError, match="schema"):
         read_report(tmp_path / "no.json")

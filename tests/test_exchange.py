@@ -14,8 +14,9 @@ from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.io.formats import READERS, detect_format
 from conformergen.errors import InputError
-from conformergen.evaluation import METRICS
-from conformergen.commands.evaluate import evaluate, read_ensembles
+from conformergen.evaluation.metrics import METRICS
+from conformergen.commands.evaluate import evaluate
+from conformergen.io.formats import read_ensembles
 
 SMILES = ("C[C@H](N)CC(=O)[O-]", "OC/C=C/c1ccccc1")
 

@@ -21,8 +21,11 @@ from conformergen.cli import app
 from conformergen.io.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
 from conformergen.geometry.branch_bound import group_rmsd_matrix
-from conformergen.records import RUNGS
-from conformergen.generation import GenerateSettings, GenerateSummary, generate_stream, generate_to, stream
+from conformergen.records import Fallback
+from conformergen.generation import stream
+from conformergen.generation.output import generate_to
+from conformergen.generation.settings import GenerateSettings, GenerateSummary
+from conformergen.generation.stream import Pipeline
 
 SMILES = ("CCCCO", "C[C@H](N)C(=O)O", "no smiles", "OCc1ccccc1", "F/C=C/CO", "CC(C)CCN", "[Na+].[Cl-]", "CCSCC")
 
@@ -32,7 +35,7 @@ def _records(texts=SMILES):
 
 
 def _run(settings, texts=SMILES):
-    items = list(generate_stream(_records(texts), settings))
+    items = list(Pipeline(_records(texts), settings))
     return [item[0] for item in items if not isinstance(item, GenerateSummary)], items[-1]
 
 
@@ -184,7 +187,7 @@ def test_rungs_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
     monkeypatch.undo()
     done = CliRunner().invoke(app, ["generate", "CCCCO", "-n", "2", "-o", str(tmp_path / "a.sdf")])
     assert done.exit_code == 0, done.output
-    assert all(m.GetProp("rung") == RUNGS[0] for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
+    assert all(m.GetProp("rung") == Fallback[0] for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
 
 
 #: What users feed in: single atoms, elements without parameters, charges, radicals, isotopes, explicit hydrogens,
@@ -221,7 +224,7 @@ IMPOSSIBLE = {
 def test_odd_molecules_get_conformers_and_impossible_ones_a_reason():
     failures = []
     texts = (*ODD, *IMPOSSIBLE)
-    items = list(generate_stream(_records(texts), GenerateSettings(n=2), on_failure=failures.append))
+    items = list(Pipeline(_records(texts), GenerateSettings(n=2), on_failure=failures.append))
     summary = items[-1]
     assert (summary.requested, summary.done, summary.failed) == (len(texts), len(ODD), len(IMPOSSIBLE))
     assert {texts[f.index]: f.reason for f in failures} == IMPOSSIBLE

@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 from conformergen.chem import mol_with_conformers, molecule_from_mol, molecule_from_smiles, symmetry_group
 from conformergen.config import from_mapping, load_config
 from conformergen.io.shards import ShardEntry, read_shard, write_shard
-from conformergen.evaluation import METRICS, ScoringTask, score_molecule
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.geometry.branch_bound import group_rmsd_matrix
 from conformergen.records import ConformerSet
 
@@ -129,7 +130,8 @@ def test_configurations_survive_their_own_text(preset, steps, rate, mode):
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_counts_of_a_run_add_up(tmp_path, n):
     from conformergen.io.inputs import InputRecord
-    from conformergen.generation import GenerateSettings, generate_to
+    from conformergen.generation.output import generate_to
+    from conformergen.generation.settings import GenerateSettings
 
     texts = [*(SMILES * n), "no molecule", "", "[Na+].[Cl-]"]
     records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(texts)]

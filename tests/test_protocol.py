@@ -10,7 +10,9 @@ from rdkit.Chem import rdDistGeom, rdMolAlign
 
 import conformergen
 from conformergen.chem import symmetry_group
-from conformergen.evaluation import METRICS, ScoringTask, molecule_values, score_molecule
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
+from conformergen.evaluation.summary import molecule_values
 from conformergen.geometry.rmsd import rmsd_matrix
 
 

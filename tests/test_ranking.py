@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from conformergen.checkpoint import RANKER, load_model, load_ranker
-from conformergen.chem import embed, fill, mmff_energies, mol_with_conformers, molecule_from_smiles
+from conformergen.checkpoint.folder import RANKER
+from conformergen.checkpoint.model import load_model, load_ranker
+from conformergen.chem import embed, mmff_energies, mol_with_conformers, molecule_from_smiles
+from conformergen.generation.selection import select_with_mirrors
 from conformergen.torsion.search import TorsionSearchSettings
 from conformergen.datasets.collate import GraphTables, collate_graphs
 from conformergen.io.inputs import InputRecord
@@ -21,12 +23,15 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
 from conformergen.sampling.energies import predict_energies
-from conformergen.training.ranker import RankerTrainer, RankingData, RankingSettings, train_ranker
+from conformergen.training.ranker import RankerTrainer, RankingSettings, train_ranker
+from conformergen.training.ranking_data import RankingData
 from conformergen.commands.export import export
-from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
 from conformergen.generation.sampler import ModelSampler, _window
-from conformergen.generation.rounds import settled
-from conformergen.commands.train_ranker import fit, load_ranked, sampled, with_baseline
+from conformergen.generation.samples import minimise_samples
+from conformergen.commands.train_ranker import fit_ranker, sample_ranked
+from conformergen.training.ranking_data import load_ranked, with_baseline
 
 TINY = NetworkSettings(
     channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
@@ -108,7 +113,7 @@ def test_stopped_ranker_training_ends_in_the_same_bytes(shard, tiny_run, tmp_pat
             if step == stop:
                 raise KeyboardInterrupt
 
-        return fit([shard], tmp_path / name, settings, init=str(tiny_run), device="cpu", report=report, **options)
+        return fit_ranker([shard], tmp_path / name, settings, init=str(tiny_run), device="cpu", report=report, **options)
 
     run("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -130,8 +135,8 @@ def test_stopped_ranker_training_ends_in_the_same_bytes(shard, tiny_run, tmp_pat
 def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, tiny_run, tmp_path):
     assert len(load_ranked([shard.parent])) == len(load_ranked([shard])) == len(sets)
     run = tmp_path / "ranker"
-    fit([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
-    fit([shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run))
+    fit_ranker([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
+    fit_ranker([shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run))
     both = [(folder / RANKER).read_bytes() for folder in (run, tmp_path / "moved")]
     assert both[0] != both[1]
     export(str(tiny_run), tmp_path / "model", exact=False, ranker=run)
@@ -144,11 +149,11 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
     assert load_model(tiny_run).ranker is None
     settings = GenerateSettings(n=6, checkpoint=str(tmp_path / "model"), steps=1, device="cpu")
     record = InputRecord(index=0, smiles="COCCNC(=O)CCO", name="x")
-    (conformers, _), summary = list(generate_stream([record], settings))
+    (conformers, _), summary = list(Pipeline([record], settings))
     assert (summary.done, len(conformers)) == (1, 6)
     candidates = _set("COCCNC(=O)CCO", n=12)
     sampler = ModelSampler(settings)
-    [emitted] = sampler([(candidates, 5)], lambda **counts: None, partial(map, settled))
+    [emitted] = sampler([(candidates, 5)], lambda **counts: None, partial(map, minimise_samples))
     [samples] = sampler._sampled([candidates], lambda **counts: None, last=True)
     assert len(samples) == 12
     assert not np.array_equal(samples.positions, candidates.positions)
@@ -160,15 +165,15 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
 
     def once(made):
         given.extend(made)
-        return map(settled, made)
+        return map(minimise_samples, made)
 
     [twice] = again([(candidates, 5)], lambda **counts: None, once)
     best = np.sort(energies.argsort()[:3])  # five conformers are three and two mirror images
     np.testing.assert_array_equal(given[0].positions, samples.positions[best])
     assert not np.isin(twice.positions, samples.positions).any()
-    [whole] = again._sampled([settled(given[0])], lambda **counts: None, last=True)
+    [whole] = again._sampled([minimise_samples(given[0])], lambda **counts: None, last=True)
     assert all((np.abs(whole.positions - x) < 1e-6).all((1, 2)).any() for x in twice.positions[:3])
-    once_more = sampled(RankedSet(conformers=candidates, baseline=candidates.energies), model, rounds=2)
+    once_more = sample_ranked(RankedSet(conformers=candidates, baseline=candidates.energies), model, rounds=2)
     assert not np.array_equal(once_more.baseline, candidates.energies)
     np.testing.assert_array_equal(once_more.conformers.energies, candidates.energies)
     died = [MoleculeError("crash", "worker died")]
@@ -191,7 +196,7 @@ def test_completion_keeps_the_window_and_mirrors():
     molecule = molecule_from_smiles("NCCO")
     positions = embed(molecule, 3, seed=0).astype(np.float64)
     energies = np.array([4.0, 0.0, 99.0])
-    filling = fill(molecule, energies, 6, seed=0, settings=TorsionSearchSettings(window=5.0))
+    filling = select_with_mirrors(molecule, energies, 6, seed=0, settings=TorsionSearchSettings(window=5.0))
     got, values = filling.of(positions), energies[filling.rows]
     np.testing.assert_array_equal(got[:2], positions[[1, 0]])
     np.testing.assert_array_equal(got[3:], -got[:3])

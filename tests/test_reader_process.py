@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 
 from conformergen.datasets import reader_process
-from conformergen.io.sandbox.pyg_pickles import (
-    Array,
-    Bag,
-    _storage_key,
-    array_from_bytes,
-    legacy_storage,
-    load_archive,
-    rebuild_tensor,
-)
+from conformergen.io.sandbox.pyg_pickles import Array, OpaqueObject, _storage_key, array_from_bytes, legacy_storage, load_archive, rebuild_tensor
 from conformergen.io.sandbox.child import RestrictedUnpickler, load_mols, scan
-from conformergen.io.sandbox.process import ReaderChild, load_split_array, shared_child
+from conformergen.io.sandbox.process import SandboxReader, load_split_array, shared_reader
 from conformergen.errors import DataError
 
 
@@ -61,7 +53,7 @@ def test_tensors_stay_inside_their_storage():
 
 
 def test_objects_are_bags_of_attributes():
-    bag, store = Bag(), Bag()
+    bag, store = OpaqueObject(), OpaqueObject()
     store.__setstate__({"_mapping": {"smiles": "C"}})
     bag.__setstate__({"_store": store})
     assert bag.attributes() == {"smiles": "C"}
@@ -132,7 +124,7 @@ def test_split_file_holds_three_arrays(tmp_path):
 def test_child_that_hangs_or_is_interrupted_is_replaced(tmp_path, monkeypatch):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"CC": []}))
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         with pytest.raises(DataError, match="died"):
             child.load(path, seconds=1e-6)
         assert child.load(path)[0]["keys"] == ["CC"]
@@ -152,4 +144,4 @@ def test_child_that_hangs_or_is_interrupted_is_replaced(tmp_path, monkeypatch):
         first = child._process
         monkeypatch.setattr(first, "communicate", lambda timeout: (_ for _ in ()).throw(OSError))
     assert first.poll() is not None
-    assert shared_child() is shared_child()
+    assert shared_reader() is shared_reader()

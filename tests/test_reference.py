@@ -13,12 +13,15 @@ from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
-from conformergen.runtime.files import LOCK, claimed, shared
-from conformergen.commands import make_reference as workflow
-from conformergen.commands.evaluate import read_ensembles
-from conformergen.generation import GenerateSettings, generate_stream
-from conformergen.commands.reference import FORMATS, UNITS, ReferenceTask, make_reference
-from conformergen.reference.search import ReferenceSettings, reference_ensemble
+from conformergen.runtime.locks import LOCK, claimed, shared
+from conformergen.commands.reference import make_reference as workflow
+from conformergen.io.formats import read_ensembles
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
+from conformergen.commands.reference import FORMATS, UNITS, make_reference
+from conformergen.reference.units import ReferenceTask
+from conformergen.reference.search import reference_ensemble
+from conformergen.reference.settings import ReferenceSettings
 
 needs_xtb = pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
 BUTANOL = "CCCCO"
@@ -87,7 +90,7 @@ def test_search_is_a_generator():
     sets = {}
     for select in ("lowest", "diverse"):
         settings = GenerateSettings(n=5, method="gfnff", select=select)
-        (conformers, _), summary = list(generate_stream(records, settings))
+        (conformers, _), summary = list(Pipeline(records, settings))
         assert summary.done == 1
         assert conformers.energy_method == "gfn-ff"
         assert len(conformers) == 5

@@ -12,12 +12,13 @@ from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 import conformergen
-from conformergen.checkpoint import load_model, resolve
+from conformergen.checkpoint.folder import resolve
+from conformergen.checkpoint.model import load_model
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.io.shards import read_folder
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
-from conformergen.commands.preprocess import connectivity_key
+from conformergen.datasets.exclusion import connectivity_key
 
 DATA = Path(__file__).parent.parent / "data"
 BUNDLED = DATA / "reference-mini"

@@ -8,36 +8,14 @@ import pytest
 import torch
 import torsion_model as training
 
-from conformergen.chem import (
-    RestrainedTorsions,
-    Hold,
-    TorsionSearchSettings,
-    embed,
-    emitted,
-    get_torsions,
-    heavy_atoms,
-    minimise_mmff,
-    mmff_energies,
-    mol_with_conformers,
-    molecule_from_smiles,
-    rotors,
-    set_torsions,
-    settle,
-    to_mol,
-    torsion,
-    torsion_minima,
-    torsion_search,
-)
+from conformergen.chem import embed, get_torsions, heavy_atoms, minimise_mmff, mmff_energies, mol_with_conformers, molecule_from_smiles, rotatable_torsions, set_torsions, to_mol, torsion, torsion_search
+from conformergen.generation.selection import select_by_window
+from conformergen.torsion import RestrainedTorsions, TorsionRestraint, TorsionSearchSettings, minimise_restrained, torsion_minima
 from conformergen.chem.molecule import ELEMENT_SYMBOLS
-from conformergen.torsion.model import (
-    BINS,
-    Rotors,
-    TorsionModel,
-    describe,
-    draw_torsions,
-    shipped_torsion_model,
-    torsion_quartets,
-)
+from conformergen.chem import rotatable_torsions
+from conformergen.commands.info import describe
+from conformergen.torsion.features import TorsionFeatures
+from conformergen.torsion.model import BINS, TorsionModel, draw_torsions, shipped_torsion_model
 from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.errors import InputError
 from conformergen.geometry.stereo import stereo_ok
@@ -55,15 +33,15 @@ def _energies(molecule, positions):
 
 def test_methyls_and_double_bonds_are_not_turned():
     mol = to_mol(molecule_from_smiles("CC/C=C/C#CCO"))
-    assert {tuple(sorted(q[1:3])) for q in rotors(mol).tolist()} == {(1, 2), (6, 7)}
-    assert len(rotors(to_mol(molecule_from_smiles("CC")))) == 0
+    assert {tuple(sorted(q[1:3])) for q in rotatable_torsions(mol).tolist()} == {(1, 2), (6, 7)}
+    assert len(rotatable_torsions(to_mol(molecule_from_smiles("CC")))) == 0
 
 
 def test_torsions_are_set_and_read_back():
     molecule = molecule_from_smiles("CCOCCN")
     mol = to_mol(molecule)
     start = embed(molecule, 1, seed=0)[0].astype(np.float64)
-    quartets = rotors(mol)
+    quartets = rotatable_torsions(mol)
     wanted = np.linspace(-150.0, 150.0, len(quartets))
     wanted[1] = np.nan
     turned = set_torsions(mol, start, quartets, wanted)
@@ -117,9 +95,9 @@ def test_molecules_without_rotors_or_parameters_give_their_seeds():
 
 
 def _described(smiles, *, n=1):
-    """A molecule's graph, its rotors and what the network reads of some embeddings."""
+    """A molecule's graph, its rotatable_torsions and what the network reads of some embeddings."""
     molecule = molecule_from_smiles(smiles)
-    quartets = torsion_quartets(molecule.graph, rotors(to_mol(molecule))[:, 1:3])
+    quartets = rotatable_torsions(molecule.graph, rotatable_torsions(to_mol(molecule))[:, 1:3])
     positions = embed(molecule, n, seed=0).astype(np.float64)
     return molecule.graph, quartets, describe(molecule.graph, quartets, positions), positions
 
@@ -170,7 +148,7 @@ def test_torsions_are_drawn_given_each_other():
 
 def test_starts_differ_from_each_other_where_draws_do():
     mol = to_mol(molecule_from_smiles("OCc1ccccc1"))
-    quartets = torsion_quartets(molecule_from_smiles("OCc1ccccc1").graph, rotors(mol)[:, 1:3])
+    quartets = rotatable_torsions(molecule_from_smiles("OCc1ccccc1").graph, rotatable_torsions(mol)[:, 1:3])
     period = torsion.periods(mol, quartets)
     assert sorted(period) == [180.0, 360.0]
     ring = int(period.argmin())
@@ -210,7 +188,7 @@ def test_network_is_the_same_in_torch_and_padded(kind):
     atoms, turning = (torch.arange(max(size)) < torch.tensor(size)[:, None] for size in sizes)
     radians = rng.uniform(-np.pi, np.pi, turning.shape).astype(np.float32)
     known = rng.random(turning.shape) < 0.5
-    both = Rotors(**padded)
+    both = TorsionFeatures(**padded)
     ends = trained.describe_ends(both, atoms=atoms)
     theirs = trained.condition(ends, both, present=turning)(torch.from_numpy(radians), torch.from_numpy(known))
     for i, part in enumerate(parts):
@@ -284,7 +262,7 @@ def test_macrocycles_are_embedded_more_often(smiles, embedded, monkeypatch):
 
 
 def test_settings_are_checked():
-    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": Hold(constant=-1.0)}):
+    for wrong in ({"pool": 0}, {"window": 0.0}, {"temperature": -1.0}, {"uniform": 0.0}, {"hold": TorsionRestraint(constant=-1.0)}):
         with pytest.raises(InputError):
             TorsionSearchSettings(**wrong)
     for wrong in (
@@ -331,14 +309,14 @@ def test_turned_seeds_are_near_their_references_and_new_for_each_seed():
 def test_torsions_are_held_and_the_rest_is_minimised():
     molecule = molecule_from_smiles("COc1ccccc1C(=O)NCCO")
     mol = to_mol(molecule)
-    quartets = rotors(mol)
+    quartets = rotatable_torsions(mol)
     wanted = np.full((6, len(quartets)), 75.0) + 10.0 * np.arange(6)[:, None]
     seeds = embed(molecule, 1, seed=0).astype(np.float64)
     starts = np.array([set_torsions(mol, seeds[0], quartets, d) for d in wanted])
 
     def minimised(constant):
         mol = mol_with_conformers(molecule, starts)
-        held = RestrainedTorsions(quartets=quartets, degrees=wanted, hold=Hold(constant=constant, slack=15.0))
+        held = RestrainedTorsions(quartets=quartets, degrees=wanted, hold=TorsionRestraint(constant=constant, slack=15.0))
         _, energies = minimise_mmff(mol, max_steps=500, held=held if constant else None)
         minima = np.array([c.GetPositions() for c in mol.GetConformers()])
         np.testing.assert_allclose(_energies(molecule, minima), energies, atol=1.0)
@@ -373,17 +351,17 @@ def test_candidates_are_converged():
 def test_settling_keeps_the_torsions_and_mends_the_rest():
     molecule = molecule_from_smiles("COc1ccccc1C(=O)NCCO")
     mol = to_mol(molecule)
-    quartets = rotors(mol)
+    quartets = rotatable_torsions(mol)
     seeds = embed(molecule, 4, seed=0).astype(np.float64)
     bent = seeds + np.random.default_rng(0).normal(0.0, 0.03, seeds.shape)
-    minima, energies = settle(molecule, bent)
+    minima, energies = minimise_restrained(molecule, bent)
     before, after = (np.array([get_torsions(mol, p, quartets) for p in x]) for x in (bent, minima))
     assert np.abs((after - before + 180.0) % 360.0 - 180.0).max() < 25.0
     assert np.all(energies < mmff_energies(mol_with_conformers(molecule, bent)) - 10.0)
     rigid = molecule_from_smiles("c1ccccc1")
-    assert settle(rigid, embed(rigid, 2, seed=0).astype(np.float64))[0].shape == (2, 12, 3)
+    assert minimise_restrained(rigid, embed(rigid, 2, seed=0).astype(np.float64))[0].shape == (2, 12, 3)
     boron = molecule_from_smiles("OBO")
-    assert np.isnan(settle(boron, embed(boron, 1, seed=0).astype(np.float64))[1]).all()
+    assert np.isnan(minimise_restrained(boron, embed(boron, 1, seed=0).astype(np.float64))[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -393,6 +371,6 @@ def test_a_share_of_what_is_emitted_differs(different, kept):
     """From a window three times as wide, and never what lies beyond it."""
     energies = np.array([0.0, 1.0, 2.5, 4.0, 5.5, 6.5])
     settings = TorsionSearchSettings(window=2.0, different=different)
-    rows = emitted(energies, 8, settings, np.random.default_rng(0))
+    rows = select_by_window(energies, 8, settings, np.random.default_rng(0))
     assert len(rows) == 8
     assert set(rows.tolist()) == kept

@@ -11,18 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint.model import load_model
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.errors import InputError
 from conformergen.nn import BACKBONES, RELAXATION_MODES, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
-from conformergen.training.loop import Trainer, with_beta_zero
+from conformergen.training.trainer import Trainer, with_beta_zero
 from conformergen.commands.export import export
 from conformergen.commands.info import describe
 from conformergen.commands.train import train
-from conformergen.reports.training_report import METRICS, RELAXATION, REPORT, TRACE
+from conformergen.evaluation.metrics import METRICS
+from conformergen.reports.training_report import REPORT, TRACE
+from conformergen.training.logs import RELAXATION
 
 RELAXED = [name for name, mode in RELAXATION_MODES.items() if mode.has_branches]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, get_torsions, molecule_from_smiles, to_mol
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.errors import InputError

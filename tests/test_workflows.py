@@ -18,20 +18,23 @@ from rdkit.Chem import rdMolAlign
 from safetensors.torch import load_file
 
 import conformergen
-from conformergen.checkpoint import load_model, resolve
+from conformergen.checkpoint.folder import resolve
+from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config, parse_override
 from conformergen.io.inputs import InputRecord
 from conformergen.diffusion import PATHS, PRIORS
 from conformergen.errors import DataError, DivergedError, InputError, MoleculeError
-from conformergen.evaluation import METRICS
+from conformergen.evaluation.metrics import METRICS
 from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
 from conformergen.commands.evaluate import evaluate
 from conformergen.commands.export import export
-from conformergen.generation import GenerateSettings, GenerateSummary, generate_stream, generate_to
+from conformergen.generation.output import generate_to
+from conformergen.generation.settings import GenerateSettings, GenerateSummary
+from conformergen.generation.stream import Pipeline
 from conformergen.commands.train import train
-from conformergen.reports.training_report import METRICS as METRICS_FILE
+from conformergen.training.logs import METRICS as METRICS_FILE
 
 SMILES = ("C[C@H](N)C(=O)O", "CCO", "F/C=C\\Cl")
 
@@ -41,7 +44,7 @@ def _records(texts=SMILES):
 
 
 def _positions(settings, texts=SMILES):
-    items = list(generate_stream(_records(texts), settings))
+    items = list(Pipeline(_records(texts), settings))
     return [c.positions for c, _ in items[:-1]], items[-1]
 
 
@@ -75,7 +78,7 @@ def test_network_learns_to_undo_a_distortion(ensembles):
     from dataclasses import replace
 
     from conformergen.datasets.loader import TrainingSet
-    from conformergen.training.loop import Trainer
+    from conformergen.training.trainer import Trainer
 
     config = load_config("tiny", None, ["training.steps=80", "training.warmup=5", "training.learning_rate=3e-3"])
     torch.manual_seed(0)
@@ -93,7 +96,7 @@ def test_network_learns_to_undo_a_distortion(ensembles):
 def test_every_prior_path_and_backbone_trains_and_samples(ensembles, backbone, prior, path):
     from conformergen.datasets.loader import TrainingSet
     from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
-    from conformergen.training.loop import Trainer
+    from conformergen.training.trainer import Trainer
 
     overrides = [f"network.backbone={backbone}", f"diffusion.prior={prior}", f"diffusion.path={path}"]
     overrides += ["network.channels=8", "network.odd_channels=4", "diffusion.sigma=1.0"]
@@ -147,7 +150,7 @@ def test_damaged_checkpoint_is_skipped_with_a_warning(shard_folder, tiny_config,
 @pytest.mark.parametrize("times", [1, 2])
 def test_training_goes_back_once_after_a_collapse(shard_folder, tmp_path, monkeypatch, times):
     """F20: non-finite losses from one step on; a checkpoint is never overwritten by what they leave."""
-    from conformergen.training.loop import Trainer
+    from conformergen.training.trainer import Trainer
 
     size = ["steps=24", "warmup=2", "validate_every=12", "checkpoint_every=4", "log_every=1", "pair_budget=4000"]
     config = load_config("tiny", None, [f"training.{s}" for s in size])
@@ -177,7 +180,7 @@ def test_training_goes_back_once_after_a_collapse(shard_folder, tmp_path, monkey
 
 
 def test_weights_that_are_no_numbers_are_not_saved(shard_folder, tiny_config, tmp_path, monkeypatch):
-    from conformergen.training.loop import Trainer
+    from conformergen.training.trainer import Trainer
 
     monkeypatch.setattr(Trainer, "is_finite", lambda self: False)
     with pytest.raises(DivergedError, match="step 4"):
@@ -221,7 +224,7 @@ def test_generation_counts_and_stereo(tiny_run, method):
     settings = GenerateSettings(n=3, checkpoint=str(tiny_run), method=method)
     texts = (*SMILES, "not a smiles", "[Na+].[Cl-]", "CC(N)C(=O)O")
     failures = []
-    items = list(generate_stream(_records(texts), settings, on_failure=failures.append))
+    items = list(Pipeline(_records(texts), settings, on_failure=failures.append))
     summary = items[-1]
     assert isinstance(summary, GenerateSummary)
     assert (summary.requested, summary.done, summary.failed) == (6, 4, 2)
@@ -238,12 +241,12 @@ def test_generation_counts_and_stereo(tiny_run, method):
 
 def test_salts_give_their_organic_fragment():
     salt = InputRecord(index=0, smiles="C[NH2+]CCc1ccccc1.[Cl-]", name="salt")
-    (conformers, _), summary = list(generate_stream([salt], GenerateSettings(n=1, method="etkdg")))
+    (conformers, _), summary = list(Pipeline([salt], GenerateSettings(n=1, method="etkdg")))
     assert summary.done == 1
     assert conformers.molecule.smiles == "C[NH2+]CCc1ccccc1"
     assert conformers.molecule.source_smiles == salt.smiles
     failures = []
-    list(generate_stream([salt], GenerateSettings(n=1, method="etkdg", fragments="error"), on_failure=failures.append))
+    list(Pipeline([salt], GenerateSettings(n=1, method="etkdg", fragments="error"), on_failure=failures.append))
     assert [f.reason for f in failures] == ["domain"]
 
 

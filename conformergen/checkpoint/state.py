@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +29,7 @@ from conformergen.nn.energy import EnergyNetwork
 from conformergen.version import __version__
 
 
+@runtime_checkable
 class Resumable(Protocol):
     """What a checkpoint stores of a trainer, besides its own counters."""
 

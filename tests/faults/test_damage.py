@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformergen.checkpoint import load_model
-from conformergen.io.shards import MANIFEST, read_folder, read_manifest, read_shard
+from conformergen.checkpoint.model import load_model
+from conformergen.io.formats import MANIFEST
+from conformergen.io.manifest import read_manifest
+from conformergen.io.shards import read_folder, read_shard
 from conformergen.errors import DataError, InputError
-from conformergen.runtime.files import LOCK, shared, sweep
+from conformergen.runtime.files import sweep
+from conformergen.runtime.locks import LOCK, shared
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = ROOT / "data" / "reference-mini"

@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import PRESETS, load_config
 from conformergen.io.hdf5 import parse_arrays
 from conformergen.io.inputs import read_inputs
-from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.formats.sdf import read as read_sdf
-from conformergen.io.shards import MANIFEST, read_manifest, read_shard
+from conformergen.io.formats import MANIFEST
+from conformergen.io.manifest import read_manifest
+from conformergen.io.shards import read_shard
 from conformergen.errors import DataError, InputError, MoleculeError
 
 SECONDS = 2.0
@@ -72,7 +74,7 @@ def test_mutated_pickles_and_archives(name, tmp_path, times):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     path = tmp_path / name
     outcomes = {"read": 0, "refused": 0}
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         for _ in range(times(200, 20_000)):
             path.write_bytes(_mutated(PICKLES[name], rng))
             try:
@@ -92,7 +94,7 @@ def test_mutated_hdf5_with_a_fitting_digest(shard_folder, tmp_path, times):
     rng = np.random.default_rng(7)
     path = tmp_path / "m.h5"
     outcomes = {"read": 0, "refused": 0}
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         for _ in range(times(600, 50_000)):
             path.write_bytes(_resigned(_mutated(whole, rng)))
             try:

@@ -17,7 +17,7 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.shards import read_arrays
 from conformergen.errors import DataError
 from conformergen.runtime.workers import map_molecules
@@ -90,7 +90,7 @@ def test_no_payload_runs(name, tmp_path):
     path = tmp_path / "bad.pkl"
     path.write_bytes(PAYLOADS[name])
     began = time.monotonic()
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         with pytest.raises(DataError):
             child.load(path)
         assert time.monotonic() - began < 6.0  # start of the process included
@@ -114,7 +114,7 @@ def test_mutated_molecules_never_hurt_the_parent(tmp_path, times):
     rng = np.random.default_rng(0)
     read = refused = died = 0
     (tmp_path / "good.pkl").write_bytes(good)
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         for i in range(times(1_500, 100_000)):
             damaged = bytearray(good)
             for _ in range(int(rng.integers(1, 4))):

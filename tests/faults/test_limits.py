@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from conformergen.checkpoint import load_model
+from conformergen.checkpoint.model import load_model
 from conformergen.io.inputs import InputRecord
-from conformergen.io.sandbox.process import ReaderChild
+from conformergen.io.sandbox.process import SandboxReader
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch, sample_in_memory
-from conformergen.generation import GenerateSettings, generate_stream
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -108,7 +109,7 @@ def test_long_runs_do_not_grow(method, times):
     texts = ["CCO", "CC(=O)NC", "c1ccccc1CN", "C[C@H](N)C(=O)O", "C1CCOC1", "this is none"]
     records = (InputRecord(index=i, smiles=texts[i % 6], name=f"m{i}") for i in range(n))
     marks = []
-    for item in generate_stream(records, GenerateSettings(method=method, n=1, steps=1)):
+    for item in Pipeline(records, GenerateSettings(method=method, n=1, steps=1)):
         del item
         marks.append((_resident(), _open_files()))
     early, late = marks[len(marks) // 4], marks[-1]
@@ -122,7 +123,7 @@ def test_reading_many_files_does_not_grow(shard_folder, times):
     """F25: one child for all of them."""
     path = next(shard_folder.glob("*.h5"))
     marks = []
-    with ReaderChild() as child:
+    with SandboxReader() as child:
         for _ in range(times(200, 10_000)):
             assert np.isfinite(child.load(path)[1]["positions"]).all()
             marks.append((_resident(), _open_files()))

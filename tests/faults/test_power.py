@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conformergen.checkpoint import find_checkpoints, load_model, write_checkpoint
-from conformergen.io.shards import MANIFEST, read_folder
+from conformergen.checkpoint.folder import find_checkpoints, write_checkpoint
+from conformergen.checkpoint.model import load_model
+from conformergen.io.formats import MANIFEST
+from conformergen.io.shards import read_folder
 from conformergen.commands.preprocess import PreprocessSettings, preprocess
 
 ROOT = Path(__file__).parent.parent.parent

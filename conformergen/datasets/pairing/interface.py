@@ -1,6 +1,6 @@
 """What a pairing is, and the superposition that pairings share."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -13,6 +13,7 @@ from conformergen.records import ConformerSet
 Starts = Float32[np.ndarray, "conf atom 3"]
 
 
+@runtime_checkable
 class Pairing(Protocol):
     """Make one start structure for each reference conformer."""
 

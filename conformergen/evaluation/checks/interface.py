@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Checked:
     molecule: dict[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
 class CheckFunction(Protocol):
     """Check the samples of one molecule."""
 

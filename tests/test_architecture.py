@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import conformergen
-from conformergen.cli import app, conformers
+from conformergen.cli import app
+from conformergen.commands.bench.rmsd import conformers
 from conformergen.generation.settings import GenerateSettings
 
 ROOT = Path(__file__).parent.parent
