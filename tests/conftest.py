@@ -1,6 +1,7 @@
 """Small molecules, ensembles and models shared by the tests."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ import torch
 from conformergen.chem import embed, molecule_from_smiles
 from conformergen.config import load_config
 from conformergen.datasets.pairing import PairingSettings, with_starts
-from conformergen.io.formats import MANIFEST
+from conformergen.io.manifest import Manifest, write_manifest
 from conformergen.io.shards import ShardEntry, write_shard
-from conformergen.runtime.files import write_json
 from conformergen.records import ConformerSet
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def ensembles():
-    """Three molecules with embedded 'references' and paired seeds."""
+    """Three molecules with embedded 'references' and paired starts."""
     sets = []
     for smiles in STEREO_SMILES:
         molecule = molecule_from_smiles(smiles, name=smiles)
@@ -43,7 +43,7 @@ def ensembles():
             energies=np.arange(len(positions), dtype=np.float64),
             source_idx=np.arange(len(positions), dtype=np.int32),
         )
-        sets.append(with_starts(raw, PairingSettings(pool=4), seed=1))
+        sets.append(with_starts(raw, PairingSettings(min_starts=4), seed=1))
     return sets
 
 
@@ -55,20 +55,8 @@ def shard_folder(ensembles, tmp_path_factory):
     line = write_shard(
         folder / "shard-00000.h5", [ShardEntry(conformers=s, split=p) for s, p in zip(ensembles, splits, strict=True)]
     )
-    line |= {"requested": 3, "dropped": {}, "failures": []}
-    write_json(
-        folder / MANIFEST,
-        {
-            "configuration": {"seeds": {"mmff94s": True, "pool": 4}},
-            "requested": 3,
-            "molecules": 3,
-            "failed": 0,
-            "conformers": line["conformers"],
-            "dropped": {},
-            "shards": [line],
-            "empty_units": [],
-        },
-    )
+    configuration = {"starts": {"mmff94s": True, "min_starts": 4}}
+    write_manifest(folder, Manifest(configuration=configuration, units=(replace(line, requested=3),)))
     return folder
 
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.errors import InputError
-from conformergen.evaluation.scoring import ScoringTask
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 from conformergen.evaluation.checks.strain import changes, internal_coordinates
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
 
 SMILES = "C[C@H](N)/C=C/C1CCCCC1"
 
@@ -28,7 +28,7 @@ def _task(smiles=SMILES, *, change=None, n=4):
 
 
 def _check(name, task, **settings):
-    return run_check(CHECKS[name], [task], CheckSettings(**settings))
+    return run_check(CHECKS[name], [score_molecule(task)], CheckSettings(**settings)).to_json()
 
 
 def test_stereo_sees_one_wrong_centre_and_nothing_else():
@@ -141,4 +141,4 @@ def test_a_check_that_cannot_run_says_so(monkeypatch):
 def test_molecules_without_samples_are_left_out_of_checks():
     task = _task()
     empty = ScoringTask(name="x", smiles=SMILES, references=task.references, samples=[])
-    assert run_check(CHECKS["stereo"], [empty], CheckSettings())["n_molecules"] == 0
+    assert run_check(CHECKS["stereo"], [score_molecule(empty)], CheckSettings()).molecules == []

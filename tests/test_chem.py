@@ -2,12 +2,21 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from conformergen.chem import conformer_positions, embed, mol_with_conformers, molecule_from_smiles, relabelings, resolve_open_stereo, symmetry_group
+from conformergen.chem import (
+    conformer_positions,
+    embed,
+    is_macrocycle,
+    mol_with_conformers,
+    molecule_from_smiles,
+    relabelings,
+    resolve_open_stereo,
+    symmetry_group,
+)
+from conformergen.chem.isomers import choose_isomer, has_open_stereo, isomers
 from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.errors import MoleculeError
 from conformergen.geometry.stereo import stereo_ok
 from conformergen.records import ConformerSet
-from conformergen.chem.isomers import choose_isomer, has_open_stereo, isomers
 
 
 @pytest.mark.parametrize(
@@ -138,11 +147,10 @@ def test_pairing_finds_relabelled_copies_of_the_references():
     molecule = molecule_from_smiles("CC(C)CCO")
     seeds = embed(molecule, 5, seed=11)
     conformers = ConformerSet(molecule=molecule, positions=seeds[::-1].copy())
-    paired = with_starts(conformers, PairingSettings(pool=5), seed=11)
-    np.testing.assert_allclose(paired.seeds, conformers.positions, atol=1e-3)
+    paired = with_starts(conformers, PairingSettings(min_starts=5), seed=11)
+    np.testing.assert_allclose(paired.starts, conformers.positions, atol=1e-3)
 
 
-def test_largest_ring():
-    from conformergen.chem import largest_ring
-
-    assert [largest_ring(s) for s in ("CCO", "c1ccc2ccccc2c1", "C1CCCCCCCCCCC1C1CC1")] == [0, 6, 12]
+def test_macrocycles_have_rings_of_at_least_nine_atoms():
+    smiles = ("CCO", "c1ccc2ccccc2c1", "C1CCCCCCC1", "C1CCCCCCCC1", "C1CCCCCCCCCCC1C1CC1")
+    assert [is_macrocycle(molecule_from_smiles(s)) for s in smiles] == [False, False, False, True, True]

@@ -7,15 +7,15 @@ import torch
 from conformergen.checkpoint.folder import resolve
 from conformergen.checkpoint.model import load_model, load_ranker
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.config import load_config
-from conformergen.io.inputs import InputRecord
-from conformergen.evaluation.scoring import rmsd_matrix
-from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
-from conformergen.training.ranker import RankingSettings
-from conformergen.generation.settings import GenerateSettings
-from conformergen.generation.stream import Pipeline
 from conformergen.commands.train import train
 from conformergen.commands.train_ranker import fit_ranker
+from conformergen.config import load_config
+from conformergen.evaluation.scoring import rmsd_matrix
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
+from conformergen.io.inputs import InputRecord
+from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch
+from conformergen.training.ranker import RankingSettings
 
 pytestmark = pytest.mark.gpu
 DRUGS = ("CC(=O)Oc1ccccc1C(=O)O", "C[C@H](N)C(=O)NCCc1ccccc1", "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O")

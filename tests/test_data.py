@@ -11,15 +11,15 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.io.inputs import read_inputs
+from conformergen.commands.preprocess import PreprocessSettings, check_sources, preprocess
 from conformergen.datasets.loader import TrainingSet
-from conformergen.io.sandbox.process import SandboxReader
-from conformergen.io.formats import READERS, detect_format
-from conformergen.io.formats import MANIFEST
-from conformergen.io.shards import ShardEntry, read_folder, read_shard, write_shard
 from conformergen.datasets.splits import file_split, random_split, scaffold_split
 from conformergen.errors import DataError, InputError
-from conformergen.commands.preprocess import PreprocessSettings, check_sources, preprocess
+from conformergen.io.formats import READERS, detect_format
+from conformergen.io.inputs import read_inputs
+from conformergen.io.manifest import MANIFEST
+from conformergen.io.sandbox.process import SandboxReader
+from conformergen.io.shards import ShardEntry, read_folder, read_shard, write_shard
 
 
 class _Attack:
@@ -61,7 +61,7 @@ def test_geom_folder_is_cleaned_and_counted(geom_folder, tmp_path):
     (conformers,) = read_folder(tmp_path / "out")
     assert conformers.energies.tolist() == [0.0, 1.0, 2.0]
     assert conformers.source_idx.tolist() == [2, 1, 0]
-    assert conformers.seeds.shape == conformers.positions.shape
+    assert conformers.starts.shape == conformers.positions.shape
     assert check_sources([geom_folder], PreprocessSettings())["dropped reacted"] == 1
 
 
@@ -82,9 +82,9 @@ def test_preprocess_resumes_and_refuses_other_settings(geom_folder, tmp_path):
 def test_shards_keep_their_split_or_get_another(geom_folder, tmp_path):
     out, molecule = tmp_path / "out", molecule_from_smiles("C[C@H](N)C(=O)O")
     (tmp_path / "split.json").write_text(json.dumps({"train": [1], "val": [], "test": [0]}))
-    preprocess([geom_folder], out, PreprocessSettings(split=str(tmp_path / "split.json"), seeds=None))
+    preprocess([geom_folder], out, PreprocessSettings(split=str(tmp_path / "split.json"), starts=None))
     for split, expected in (("keep", "test"), ("train", "train"), ("random", random_split(molecule, 0))):
-        settings = PreprocessSettings(split=split, seeds=None)
+        settings = PreprocessSettings(split=split, starts=None)
         for name, source in (("folder", out), ("file", out / "shard-00000.h5")):
             preprocess([source], tmp_path / split / name, settings)
             assert len(list(read_folder(tmp_path / split / name, split=expected))) == 1
@@ -171,10 +171,10 @@ def test_shard_round_trip(ensembles, tmp_path):
     entries = [ShardEntry(conformers=s, split="val") for s in ensembles]
     first = write_shard(tmp_path / "a.h5", entries)
     second = write_shard(tmp_path / "b.h5", entries)
-    assert first["sha256"] == second["sha256"]
+    assert first.sha256 == second.sha256
     for before, after in zip(ensembles, (e.conformers for e in read_shard(tmp_path / "a.h5")), strict=True):
         np.testing.assert_array_equal(before.positions, after.positions)
-        np.testing.assert_array_equal(before.seeds, after.seeds)
+        np.testing.assert_array_equal(before.starts, after.starts)
         assert (before.molecule.smiles, before.molecule.name) == (after.molecule.smiles, after.molecule.name)
         for name in ("bonds", "centres", "handedness", "double_bonds", "cis", "atom_features"):
             np.testing.assert_array_equal(getattr(before.molecule.graph, name), getattr(after.molecule.graph, name))
@@ -234,7 +234,7 @@ def test_formats_are_told_apart(tmp_path, shard_folder, geom_folder):
 
 
 def test_genuine_geom_folder(shared, tmp_path):
-    settings = PreprocessSettings(split="scaffold", seeds=None, max_confs=1000)
+    settings = PreprocessSettings(split="scaffold", starts=None, max_confs=1000)
     summary = preprocess([shared / "geom_rdkit_folder_sample" / "rdkit_folder"], tmp_path / "out", settings)
     assert (summary.requested, summary.done) == (10, 10)
     assert summary.conformers == 502

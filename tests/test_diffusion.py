@@ -42,7 +42,7 @@ def test_samplers_carry_a_gaussian_to_its_data(name, sampler):
     out = SAMPLERS[sampler](
         lambda x, level: target,
         torch.randn(2, 4, 3),
-        path.levels(6).tolist(),
+        path.noise_levels(6).tolist(),
         path=path,
         noise=lambda: torch.zeros(2, 4, 3),
     )
@@ -66,7 +66,7 @@ def test_heun_is_second_order_on_an_exact_flow():
 @pytest.mark.parametrize("name", PATHS)
 def test_paths_end_at_the_data(name):
     path = PATHS[name](sigma=0.7, sigma_data=1.0)
-    levels = path.levels(5)
+    levels = path.noise_levels(5)
     assert len(levels) == 6
     assert float(levels[-1]) == 0.0
     assert (levels[:-1] > levels[1:]).all()

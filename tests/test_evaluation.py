@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,24 +12,30 @@ from typer.testing import CliRunner
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
+from conformergen.commands.evaluate import evaluate
 from conformergen.errors import InputError
 from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.report import read_report
 from conformergen.evaluation.rules import RULES
 from conformergen.evaluation.scoring import Score
 from conformergen.evaluation.summary import molecule_values, paired
-from conformergen.commands.evaluate import evaluate
-from conformergen.evaluation.report import read_report
 from conformergen.io.formats import read_ensembles
+from conformergen.records import AlignedEnsembles
 from conformergen.reports.tables import comparison_table
 
 
-def _score(rmsd, references=None, samples=None, **counts):
+def _score(rmsd, references=None, samples=None, n_dropped_references=0):
     rmsd = np.asarray(rmsd, dtype=np.float64)
+    molecule = molecule_from_smiles("C")
+    positions = [np.zeros((n, 5, 3), dtype=np.float32) for n in rmsd.shape]
+    aligned = AlignedEnsembles(
+        molecule=molecule, references=positions[0], samples=positions[1], n_dropped_references=n_dropped_references
+    )
     return Score(
         name="m", smiles="C", rmsd=rmsd,
         reference_stereo=np.ones(rmsd.shape[0], bool) if references is None else np.array(references),
         sample_stereo=np.ones(rmsd.shape[1], bool) if samples is None else np.array(samples),
-        **counts,
+        aligned=aligned,
     )  # fmt: skip
 
 
@@ -43,7 +50,7 @@ def test_rules_differ_where_the_evaluators_do():
     full = _score([[0.5, 0.9, 0.9, 0.9, 0.1], [0.4, 0.2, 0.9, 0.9, 0.9]])
     assert _value(full, "cov_r", "geodiff") == 100.0  # <=, and the fifth sample is not looked at
     assert _value(full, "cov_p", "geodiff") == 50.0
-    assert np.isnan(_value(_score([[0.1] * 4], n_dropped=2), "cov_r", "geodiff"))
+    assert np.isnan(_value(_score([[0.1] * 4], n_dropped_references=2), "cov_r", "geodiff"))
     none = _score(np.zeros((2, 0)))
     assert _value(none, "cov_r", "rows") == 0.0
     assert np.isnan(_value(none, "mat_r", "rows"))
@@ -117,9 +124,9 @@ def test_reports_are_compared_by_molecule(sets, tmp_path):
     done = runner.invoke(app, ["evaluate", "--compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     assert done.exit_code == 0, done.output
     a, b = (read_report(tmp_path / f"{name}.json") for name in ("a", "b"))
-    mean = np.mean([x["mat_r"] - y["mat_r"] for x, y in zip(a["molecules"], b["molecules"], strict=True)])
+    mean = np.mean([x.values["mat_r"] - y.values["mat_r"] for x, y in zip(a.molecules, b.molecules, strict=True)])
     assert f"mat_r {mean:+.3f}" in done.output
-    b["molecules"] = [{**m, "name": "other"} for m in b["molecules"]]
+    b = replace(b, molecules=[replace(m, name="other") for m in b.molecules])
     with pytest.raises(InputError, match="in common"):
         comparison_table({"a": a, "b": b})
     (tmp_path / "no.json").write_text(json.dumps({"schema": 99}))

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
-from conformergen.io.formats import READERS, detect_format
+from conformergen.commands.evaluate import evaluate
 from conformergen.errors import InputError
 from conformergen.evaluation.metrics import METRICS
-from conformergen.commands.evaluate import evaluate
-from conformergen.io.formats import read_ensembles
+from conformergen.io.formats import READERS, detect_format, read_ensembles
 
 SMILES = ("C[C@H](N)CC(=O)[O-]", "OC/C=C/c1ccccc1")
 

@@ -1,4 +1,4 @@
-"""Generation as a user meets it: files that can be killed, ladders, constraints, windows."""
+"""Generation as a user meets it: files that can be killed, fallbacks, constraints, windows."""
 
 import gzip
 import json
@@ -12,31 +12,29 @@ import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
+from support import input_records, run_pipeline
 from typer.testing import CliRunner
 
 import conformergen
 from conformergen.chem import embed, heavy_atoms, mol_with_conformers, molecule_from_smiles, symmetry_group
-from conformergen.torsion.constraints import Constraints, constrained_conformers
 from conformergen.cli import app
-from conformergen.io.inputs import InputRecord
 from conformergen.errors import InputError, MoleculeError
-from conformergen.geometry.branch_bound import group_rmsd_matrix
-from conformergen.records import Fallback
 from conformergen.generation import stream
 from conformergen.generation.output import generate_to
-from conformergen.generation.settings import GenerateSettings, GenerateSummary
-from conformergen.generation.stream import Pipeline
+from conformergen.generation.settings import GenerateSettings
+from conformergen.geometry.branch_bound import group_rmsd_matrix
+from conformergen.records import Fallback
+from conformergen.torsion.constraints import Constraints, constrained_conformers
 
 SMILES = ("CCCCO", "C[C@H](N)C(=O)O", "no smiles", "OCc1ccccc1", "F/C=C/CO", "CC(C)CCN", "[Na+].[Cl-]", "CCSCC")
 
 
 def _records(texts=SMILES):
-    return [InputRecord(index=i, smiles=s, name=f"m{i}") for i, s in enumerate(texts)]
+    return input_records(*texts)
 
 
 def _run(settings, texts=SMILES):
-    items = list(Pipeline(_records(texts), settings))
-    return [item[0] for item in items if not isinstance(item, GenerateSummary)], items[-1]
+    return run_pipeline(settings, input_records(*texts))
 
 
 @pytest.fixture
@@ -145,24 +143,24 @@ def test_same_bytes_for_any_workers_and_blocks(tmp_path, monkeypatch):
     assert (tmp_path / "d.sdf").read_bytes() != made["a"]
 
 
-# --- the ladder --------------------------------------------------------------------------------------------
+# --- fallbacks --------------------------------------------------------------------------------------------
 
 
-def test_ladder_goes_down_only_as_far_as_it_must(monkeypatch):
-    """Each rung is tried when those above it give nothing, and is recorded."""
+def test_fallbacks_go_only_as_far_as_they_must(monkeypatch):
+    """Each fallback is tried when those before it give nothing, and is recorded."""
     from conformergen.chem import embedding
 
     molecule = molecule_from_smiles("CCO")
     real = embedding._embed_once
     for refused, wanted in ((set(), 0), ({0}, 3), ({0, 3}, 4)):
 
-        def refusing(mol, species, n, seed, attempt, settings, *, rung, refused=refused):
-            positions = real(mol, species, n, seed, attempt, settings, rung=rung)
-            return positions[:0] if rung in refused else positions
+        def refusing(mol, species, n, seed, attempt, settings, *, fallback, refused=refused):
+            positions = real(mol, species, n, seed, attempt, settings, fallback=fallback)
+            return positions[:0] if fallback in refused else positions
 
         monkeypatch.setattr(embedding, "_embed_once", refusing)
         seen = set()
-        assert len(embed(molecule, 3, seed=0, note=seen.add)) == 3
+        assert len(embed(molecule, 3, seed=0, on_fallback=seen.add)) == 3
         assert seen == {wanted}
     monkeypatch.setattr(embedding, "_embed_once", lambda *a, **k: np.zeros((0, 9, 3), dtype=np.float32))
     with pytest.raises(MoleculeError) as error:
@@ -170,24 +168,24 @@ def test_ladder_goes_down_only_as_far_as_it_must(monkeypatch):
     assert error.value.reason == "embed"
 
 
-def test_rungs_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
-    from conformergen.generation import sampler
+def test_fallbacks_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
+    from conformergen.generation import rounds
 
     # The network's first draw of every candidate is refused, and every draw of one.
     calls = []
 
-    def picky(positions, molecule):
+    def picky(positions, graph):
         calls.append(1)
         return np.array([len(calls) > 1 and i > 0 for i in range(len(positions))])
 
-    monkeypatch.setattr(sampler, "is_valid", picky)
+    monkeypatch.setattr(rounds, "is_valid", picky)
     mol = conformergen.generate("CCCCO", n=24, steps=1)
-    found = {c.GetProp("rung") for c in mol.GetConformers()}
-    assert found == {"redrawn", "seed"}
+    found = {c.GetProp("fallback") for c in mol.GetConformers()}
+    assert found == {"redrawn", "start"}
     monkeypatch.undo()
     done = CliRunner().invoke(app, ["generate", "CCCCO", "-n", "2", "-o", str(tmp_path / "a.sdf")])
     assert done.exit_code == 0, done.output
-    assert all(m.GetProp("rung") == Fallback[0] for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
+    assert all(m.GetProp("fallback") == Fallback.REGULAR.label for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
 
 
 #: What users feed in: single atoms, elements without parameters, charges, radicals, isotopes, explicit hydrogens,
@@ -224,11 +222,10 @@ IMPOSSIBLE = {
 def test_odd_molecules_get_conformers_and_impossible_ones_a_reason():
     failures = []
     texts = (*ODD, *IMPOSSIBLE)
-    items = list(Pipeline(_records(texts), GenerateSettings(n=2), on_failure=failures.append))
-    summary = items[-1]
+    made, summary = run_pipeline(GenerateSettings(n=2), _records(texts), on_failure=failures.append)
     assert (summary.requested, summary.done, summary.failed) == (len(texts), len(ODD), len(IMPOSSIBLE))
     assert {texts[f.index]: f.reason for f in failures} == IMPOSSIBLE
-    assert all(len(c) == 2 for c, _ in items[:-1])
+    assert all(len(c) == 2 for c in made)
 
 
 # --- counts, windows, refinement ---------------------------------------------------------------------------
@@ -309,13 +306,13 @@ def test_core_stays_where_the_template_has_it(core, tmp_path):
 def test_torsions_stay_at_their_angle():
     constraints = Constraints(torsions=(("[CH3:1][CH2:2][CH2:3][O:4]", 60.0),))
     molecule = molecule_from_smiles("CCCOCCCC")
-    positions, energies = constrained_conformers(molecule, 5, seed=0, constraints=constraints)
-    mol = mol_with_conformers(molecule, positions.astype(np.float32))
+    minima = constrained_conformers(molecule, 5, seed=0, constraints=constraints)
+    mol = mol_with_conformers(molecule, minima.positions.astype(np.float32))
     assert mol.GetNumConformers() > 1
     quartet = mol.GetSubstructMatch(Chem.MolFromSmarts("[CH3][CH2][CH2]O"))
     for conformer in mol.GetConformers():
         assert rdMolTransforms.GetDihedralDeg(conformer, *quartet) == pytest.approx(60.0, abs=2.0)
-    assert np.all(np.diff(energies) >= 0)
+    assert np.all(np.diff(minima.energies) >= 0)
     with pytest.raises(MoleculeError) as error:
         constrained_conformers(molecule_from_smiles("CCO"), 1, seed=0, constraints=constraints)
     assert error.value.reason == "domain"
@@ -376,7 +373,7 @@ def test_viewer_page_is_self_contained_and_escapes_names(tmp_path):
     data = json.loads(text.split("const molecules = ")[1].split(";\n")[0])
     assert [len(m["blocks"]) for m in data] == [3, 3]
     assert len(data[0]["energies"]) == 3
-    assert len(data[0]["torsions"][0]) == len(data[0]["rotors"]) > 0
+    assert len(data[0]["torsions"][0]) == len(data[0]["torsion_names"]) > 0
     assert CliRunner().invoke(app, ["view", str(tmp_path / "none.sdf"), "-o", str(page)]).exit_code == 2
     mol = conformergen.generate("CCO", n=2)
     assert "iframe" in conformergen.view(mol)._repr_html_()

@@ -5,8 +5,8 @@ import torch
 from e3nn import o3
 
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.io.formats.pyg import to_pyg
 from conformergen.diffusion import PATHS, denoise
+from conformergen.io.formats.pyg import to_pyg
 from conformergen.nn import BACKBONES, NetworkSettings, RelaxationSettings, make_backbone
 from conformergen.nn.linear import ChannelLinear, from_flat, to_flat
 from conformergen.records.batch import GraphBatch
@@ -57,8 +57,8 @@ def _permuted(graph: GraphBatch, order: torch.Tensor) -> GraphBatch:
         relations=graph.relations[:, order][:, :, order],
         handedness=graph.handedness[:, order],
         centre_neighbours=inverse[graph.centre_neighbours[:, order]],
-        rotors=inverse[graph.rotors],
-        turned=graph.turned[:, :, order],
+        rotatable_bonds=inverse[graph.rotatable_bonds],
+        moving_atoms=graph.moving_atoms[:, :, order],
     )
 
 
@@ -99,7 +99,7 @@ def test_whole_sampler_is_equivariant(ensembles, backbone, sampler):
         return SAMPLERS[sampler](
             lambda x, level: denoise(network, path, graph, x, x.new_full((len(x),), level)),
             start @ turn,
-            path.levels(4).tolist(),
+            path.noise_levels(4).tolist(),
             path=path,
             noise=lambda: torch.randn(x.shape, generator=rng, dtype=torch.float64) @ turn,
         )

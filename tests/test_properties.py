@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 
 from conformergen.chem import mol_with_conformers, molecule_from_mol, molecule_from_smiles, symmetry_group
 from conformergen.config import from_mapping, load_config
-from conformergen.io.shards import ShardEntry, read_shard, write_shard
 from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.geometry.branch_bound import group_rmsd_matrix
+from conformergen.io.shards import ShardEntry, read_shard, write_shard
 from conformergen.records import ConformerSet
 
 SMILES = ("C", "O", "CC(C)(C)O", "c1ccccc1F", "C[C@H](N)C(=O)O", "F/C=C/Cl", "OC(=O)C(F)(F)F", "CC(=O)[O-]", "[H][H]")
@@ -68,8 +68,8 @@ def test_shards_hold_any_ragged_content(tmp_path, entries):
     if not made:
         return
     line = write_shard(tmp_path / "s.h5", made)
-    assert line["molecules"] == len(made)
-    assert line["conformers"] == sum(len(e.conformers) for e in made)
+    assert line.molecules == len(made)
+    assert line.conformers == sum(len(e.conformers) for e in made)
     first = (tmp_path / "s.h5").read_bytes()
     back = read_shard(tmp_path / "s.h5")
     assert len(back) == len(made)
@@ -129,9 +129,9 @@ def test_configurations_survive_their_own_text(preset, steps, rate, mode):
 
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_counts_of_a_run_add_up(tmp_path, n):
-    from conformergen.io.inputs import InputRecord
     from conformergen.generation.output import generate_to
     from conformergen.generation.settings import GenerateSettings
+    from conformergen.io.inputs import InputRecord
 
     texts = [*(SMILES * n), "no molecule", "", "[Na+].[Cl-]"]
     records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(texts)]

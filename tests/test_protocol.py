@@ -75,7 +75,7 @@ def test_scores_are_the_published_evaluators():
         for s in smiles
     ]
     scores = [score_molecule(task) for task in tasks]
-    assert [s.n_dropped for s in scores] == [0, 1, 0, 0]
+    assert [s.n_dropped_references for s in scores] == [0, 1, 0, 0]
     for threshold in (0.25, 0.5, 0.75):
         expected, failures = published_evaluator(predictions, references, corrected, threshold)
         assert failures == 1

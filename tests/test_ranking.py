@@ -1,37 +1,34 @@
 """The ranker: symmetry, learning from differences, and its place in a model and in generation."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from support import input_records, run_pipeline
 
 from conformergen.checkpoint.folder import RANKER
 from conformergen.checkpoint.model import load_model, load_ranker
 from conformergen.chem import embed, mmff_energies, mol_with_conformers, molecule_from_smiles
-from conformergen.generation.selection import select_with_mirrors
-from conformergen.torsion.search import TorsionSearchSettings
+from conformergen.commands.export import export
+from conformergen.commands.train_ranker import fit_ranker, sample_ranked
 from conformergen.datasets.collate import GraphTables, collate_graphs
-from conformergen.io.inputs import InputRecord
 from conformergen.datasets.ranked import RankedSet
-from conformergen.io.shards import ShardEntry, write_shard
 from conformergen.errors import DataError, InputError, MoleculeError
+from conformergen.generation.rounds import RoundSettings, ranked_energies, round_settings, run_rounds
+from conformergen.generation.samples import Samples, minimise_samples
+from conformergen.generation.selection import SelectionSettings, ranked_selection, select_with_mirrors
+from conformergen.generation.settings import GenerateSettings
 from conformergen.geometry.rotations import haar_rotations
+from conformergen.io.shards import ShardEntry, write_shard
 from conformergen.nn import NetworkSettings
 from conformergen.nn.energy import EnergyNetwork
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
+from conformergen.runtime.workers import Workers
 from conformergen.sampling.energies import predict_energies
 from conformergen.training.ranker import RankerTrainer, RankingSettings, train_ranker
-from conformergen.training.ranking_data import RankingData
-from conformergen.commands.export import export
-from conformergen.generation.settings import GenerateSettings
-from conformergen.generation.stream import Pipeline
-from conformergen.generation.sampler import ModelSampler, _window
-from conformergen.generation.samples import minimise_samples
-from conformergen.commands.train_ranker import fit_ranker, sample_ranked
-from conformergen.training.ranking_data import load_ranked, with_baseline
+from conformergen.training.ranking_data import RankingData, load_ranked, with_baseline
 
 TINY = NetworkSettings(
     channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
@@ -72,6 +69,11 @@ def test_energy_is_invariant_and_knows_handedness():
     torch.testing.assert_close(shifted - plain, 2.0 * network.share.expand(2), atol=1e-4, rtol=1e-4)
 
 
+def _predict(network, ranked, **options):
+    conformers = ranked.conformers
+    return predict_energies(network, conformers.molecule, conformers.positions, ranked.baseline, **options)
+
+
 def test_ranker_learns_differences(sets):
     torch.manual_seed(0)
     data, seen = RankingData(sets), []
@@ -81,10 +83,10 @@ def test_ranker_learns_differences(sets):
     assert [step for step, _ in seen] == [20, 40, 60]
     assert seen[-1][1] < 0.6 * seen[0][1]
     network = trainer.averaged
-    guess = predict_energies(network, sets[1])
+    guess = _predict(network, sets[1])
     wanted = sets[1].conformers.energies
     assert np.corrcoef(guess, wanted)[0, 1] > np.corrcoef(sets[1].baseline, wanted)[0, 1]
-    small = predict_energies(network, sets[1], pair_budget=1)
+    small = _predict(network, sets[1], pair_budget=1)
     np.testing.assert_allclose(small, guess, atol=1e-3)
 
 
@@ -113,7 +115,9 @@ def test_stopped_ranker_training_ends_in_the_same_bytes(shard, tiny_run, tmp_pat
             if step == stop:
                 raise KeyboardInterrupt
 
-        return fit_ranker([shard], tmp_path / name, settings, init=str(tiny_run), device="cpu", report=report, **options)
+        return fit_ranker(
+            [shard], tmp_path / name, settings, init=str(tiny_run), device="cpu", report=report, **options
+        )
 
     run("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -136,7 +140,9 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
     assert len(load_ranked([shard.parent])) == len(load_ranked([shard])) == len(sets)
     run = tmp_path / "ranker"
     fit_ranker([shard], run, RankingSettings(steps=4, warmup=1), init=str(tiny_run), device="cpu")
-    fit_ranker([shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run))
+    fit_ranker(
+        [shard], tmp_path / "moved", RankingSettings(steps=4, warmup=1), init=str(tiny_run), samples_of=str(tiny_run)
+    )
     both = [(folder / RANKER).read_bytes() for folder in (run, tmp_path / "moved")]
     assert both[0] != both[1]
     export(str(tiny_run), tmp_path / "model", exact=False, ranker=run)
@@ -148,37 +154,8 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
     assert not model.ranker.trunk.branches()
     assert load_model(tiny_run).ranker is None
     settings = GenerateSettings(n=6, checkpoint=str(tmp_path / "model"), steps=1, device="cpu")
-    record = InputRecord(index=0, smiles="COCCNC(=O)CCO", name="x")
-    (conformers, _), summary = list(Pipeline([record], settings))
+    [conformers], summary = run_pipeline(settings, input_records("COCCNC(=O)CCO"))
     assert (summary.done, len(conformers)) == (1, 6)
-    candidates = _set("COCCNC(=O)CCO", n=12)
-    sampler = ModelSampler(settings)
-    [emitted] = sampler([(candidates, 5)], lambda **counts: None, partial(map, minimise_samples))
-    [samples] = sampler._sampled([candidates], lambda **counts: None, last=True)
-    assert len(samples) == 12
-    assert not np.array_equal(samples.positions, candidates.positions)
-    energies = predict_energies(model.ranker, RankedSet(conformers=samples, baseline=candidates.energies))
-    np.testing.assert_array_equal(emitted.positions[0], samples.positions[energies.argmin()])
-    np.testing.assert_array_equal(emitted.positions[3:], -emitted.positions[:2])
-    again = ModelSampler(replace(settings, steps=3))  # two rounds, two evaluations in the second
-    given = []
-
-    def once(made):
-        given.extend(made)
-        return map(minimise_samples, made)
-
-    [twice] = again([(candidates, 5)], lambda **counts: None, once)
-    best = np.sort(energies.argsort()[:3])  # five conformers are three and two mirror images
-    np.testing.assert_array_equal(given[0].positions, samples.positions[best])
-    assert not np.isin(twice.positions, samples.positions).any()
-    [whole] = again._sampled([minimise_samples(given[0])], lambda **counts: None, last=True)
-    assert all((np.abs(whole.positions - x) < 1e-6).all((1, 2)).any() for x in twice.positions[:3])
-    once_more = sample_ranked(RankedSet(conformers=candidates, baseline=candidates.energies), model, rounds=2)
-    assert not np.array_equal(once_more.baseline, candidates.energies)
-    np.testing.assert_array_equal(once_more.conformers.energies, candidates.energies)
-    died = [MoleculeError("crash", "worker died")]
-    [same] = again([(candidates, 5)], lambda **counts: None, lambda made: died)
-    np.testing.assert_array_equal(same.positions, emitted.positions)
     (tmp_path / "model" / RANKER).write_bytes(b"\0" * 100)
     with pytest.raises(DataError, match="SHA-256"):
         load_model(tmp_path / "model")
@@ -186,18 +163,90 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(sets, shard, 
         load_ranker(tiny_run / "best")
 
 
+@pytest.fixture(scope="module")
+def ranked_model(sets, tiny_run, tmp_path_factory):
+    """A model with a ranker."""
+    folder = tmp_path_factory.mktemp("ranked")
+    write_shard(folder / "part.h5", [ShardEntry(conformers=s.conformers, split="train") for s in sets])
+    settings = RankingSettings(steps=4, warmup=1)
+    fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
+    export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
+    return load_model(folder / "model")
+
+
+class _Serial:
+    """Stands for worker processes; remembers what it was given."""
+
+    def __init__(self, failing=False):
+        self.given, self.failing = [], failing
+
+    def map(self, function, items, *, timeout=600.0, ahead=None):
+        items = list(items)
+        self.given.append(items)
+        return [MoleculeError("crash", "worker died") if self.failing else function(item) for item in items]
+
+
+def _candidates(n_final):
+    made = _set("COCCNC(=O)CCO", n=12)
+    return Samples(
+        molecule=made.molecule,
+        positions=made.positions,
+        mmff_energies=made.energies,
+        fallback=np.zeros(len(made), np.uint8),
+        n_final=n_final,
+    )
+
+
+def test_only_the_best_ranked_samples_enter_the_final_round(ranked_model):
+    starts, workers = _candidates(3), _Serial()
+    [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=workers)
+    assert workers.given == []
+    assert len(first) == 12
+    assert not np.array_equal(first.positions, starts.positions)
+    best = np.sort(np.argsort(ranked_energies(ranked_model.ranker, first))[:3])
+    [twice] = run_rounds(ranked_model, [starts], RoundSettings(rounds=2), workers=workers)
+    np.testing.assert_array_equal(workers.given[0][0].positions, first.positions[best])
+    assert len(twice) == 3
+    again = replace(minimise_samples(workers.given[0][0]), n_final=3)
+    [once] = run_rounds(ranked_model, [again], RoundSettings(rounds=1), workers=workers)
+    np.testing.assert_allclose(twice.positions, once.positions, atol=1e-6)
+
+
+def test_molecule_whose_minimisation_fails_keeps_its_samples(ranked_model):
+    starts = _candidates(12)
+    [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=_Serial())
+    [same] = run_rounds(ranked_model, [starts], RoundSettings(rounds=2), workers=_Serial(failing=True))
+    np.testing.assert_array_equal(same.positions, first.positions)
+
+
+def test_ranker_is_trained_on_the_samples_of_the_rounds_that_generate_runs(ranked_model):
+    starts = _candidates(12)
+    conformers = ConformerSet(molecule=starts.molecule, positions=starts.positions, energies=starts.mmff_energies)
+    with Workers(1) as workers:
+        [expected] = run_rounds(ranked_model, [starts], round_settings(ranked=True), workers=workers)
+        moved = sample_ranked(
+            RankedSet(conformers=conformers, baseline=starts.mmff_energies), ranked_model, workers=workers
+        )
+    np.testing.assert_array_equal(moved.conformers.positions, expected.positions)
+    np.testing.assert_array_equal(moved.baseline, expected.mmff_energies)
+    np.testing.assert_array_equal(moved.conformers.energies, starts.mmff_energies)
+
+
 def test_window_of_a_macrocycle_is_wide_and_stays_so():
-    (plain, widened), (wide, kept) = (_window(molecule_from_smiles(s)) for s in ("CCCCO", "O=C1CCCCCCCCCCO1"))
-    assert plain < wide
-    assert widened > kept == 0.0
+    small, large = (ranked_selection(molecule_from_smiles(s), None) for s in ("CCCCO", "O=C1CCCCCCCCCCO1"))
+    assert small.window < large.window
+    assert small.min_unique_fraction > large.min_unique_fraction == 0.0
+    assert ranked_selection(molecule_from_smiles("CCCCO"), 7.0).window == 7.0
 
 
 def test_completion_keeps_the_window_and_mirrors():
     molecule = molecule_from_smiles("NCCO")
     positions = embed(molecule, 3, seed=0).astype(np.float64)
     energies = np.array([4.0, 0.0, 99.0])
-    filling = select_with_mirrors(molecule, energies, 6, seed=0, settings=TorsionSearchSettings(window=5.0))
-    got, values = filling.of(positions), energies[filling.rows]
+    selection = select_with_mirrors(
+        molecule, energies, 6, seed=0, settings=SelectionSettings(window=5.0, temperature=4.0)
+    )
+    got, values = selection.apply(positions), energies[selection.rows]
     np.testing.assert_array_equal(got[:2], positions[[1, 0]])
     np.testing.assert_array_equal(got[3:], -got[:3])
     assert set(values) <= {0.0, 4.0}

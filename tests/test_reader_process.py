@@ -7,11 +7,19 @@ import zipfile
 import numpy as np
 import pytest
 
-from conformergen.datasets import reader_process
-from conformergen.io.sandbox.pyg_pickles import Array, OpaqueObject, _storage_key, array_from_bytes, legacy_storage, load_archive, rebuild_tensor
+from conformergen.errors import DataError
+from conformergen.io.sandbox import process as reader_process
 from conformergen.io.sandbox.child import RestrictedUnpickler, load_mols, scan
 from conformergen.io.sandbox.process import SandboxReader, load_split_array, shared_reader
-from conformergen.errors import DataError
+from conformergen.io.sandbox.pyg_pickles import (
+    Array,
+    OpaqueObject,
+    _storage_key,
+    array_from_bytes,
+    legacy_storage,
+    load_archive,
+    rebuild_tensor,
+)
 
 
 def _refused(function, *arguments, **options):
@@ -96,7 +104,7 @@ def test_archives_are_bounded():
 
 
 def test_scan_has_limits(monkeypatch):
-    from conformergen.datasets import reader_child
+    from conformergen.io.sandbox import child as reader_child
 
     monkeypatch.setattr(reader_child, "MAX_OPERATIONS", 10)
     _refused(scan, pickle.dumps(list(range(100))))

@@ -2,26 +2,26 @@
 
 import numpy as np
 import pytest
+from support import run_pipeline
 from typer.testing import CliRunner
 
 from conformergen.chem import molecule_from_smiles
 from conformergen.cli import app
-from conformergen.io.inputs import InputRecord
+from conformergen.commands import reference as command
+from conformergen.commands.reference import FORMATS, UNITS, make_reference
 from conformergen.datasets.pairing import with_starts
 from conformergen.errors import InputError, MoleculeError
+from conformergen.generation.settings import GenerateSettings
 from conformergen.geometry.automorphism import factorise
 from conformergen.geometry.duplicates import farthest_first
+from conformergen.io.formats import read_ensembles
+from conformergen.io.inputs import InputRecord
+from conformergen.reference.search import reference_ensemble
+from conformergen.reference.settings import ReferenceSettings
+from conformergen.reference.units import ReferenceTask
 from conformergen.refinement import xtb
 from conformergen.refinement.engines import ENGINES, TbliteLibrary, XtbProgram, choose_engine
 from conformergen.runtime.locks import LOCK, claimed, shared
-from conformergen.commands.reference import make_reference as workflow
-from conformergen.io.formats import read_ensembles
-from conformergen.generation.settings import GenerateSettings
-from conformergen.generation.stream import Pipeline
-from conformergen.commands.reference import FORMATS, UNITS, make_reference
-from conformergen.reference.units import ReferenceTask
-from conformergen.reference.search import reference_ensemble
-from conformergen.reference.settings import ReferenceSettings
 
 needs_xtb = pytest.mark.skipif(not xtb.available(), reason="the xtb program is not installed")
 BUTANOL = "CCCCO"
@@ -55,7 +55,7 @@ def test_tblite_alone_makes_an_ensemble():
     assert len(energies) >= 2
     assert np.all(np.diff(energies) >= 0)
     assert energies[0] == 0.0
-    assert "mmff94s" in result.counts
+    assert "mmff94s" in result.stats.counts
     assert result.conformers.weights.sum() == pytest.approx(1.0)
 
 
@@ -73,7 +73,7 @@ def test_missing_engines_are_named(monkeypatch):
 def test_every_format_reads_back(tmp_path):
     records = [InputRecord(index=0, smiles=BUTANOL, name="butanol/1"), InputRecord(index=1, smiles="CC(C)O", name="b")]
     summary = make_reference(records, tmp_path, _small(), formats=tuple(FORMATS))
-    assert summary.done == 2
+    assert summary.molecules == 2
     for name in ("ensembles.sdf.gz", "rdkit_folder", ""):
         read = {e.smiles: e for e in read_ensembles(tmp_path / name)}
         assert len(read) == 2
@@ -90,7 +90,7 @@ def test_search_is_a_generator():
     sets = {}
     for select in ("lowest", "diverse"):
         settings = GenerateSettings(n=5, method="gfnff", select=select)
-        (conformers, _), summary = list(Pipeline(records, settings))
+        [conformers], summary = run_pipeline(settings, records)
         assert summary.done == 1
         assert conformers.energy_method == "gfn-ff"
         assert len(conformers) == 5
@@ -114,23 +114,23 @@ def test_joined_run_packs_what_another_left(tmp_path):
         assert len(list((tmp_path / UNITS).glob("*.npz"))) == 1
     assert [f.reason for f in failures] == ["parse"]
     summary = make_reference(records, tmp_path, settings, join=True)
-    assert (summary.requested, summary.done, summary.failed) == (3, 2, 1)
+    assert (summary.requested, summary.molecules, len(summary.failures)) == (3, 2, 1)
     assert not list(tmp_path.rglob("*.claim"))
 
 
 @needs_xtb
-def test_one_without_seeds_fails_and_the_others_are_packed(tmp_path, monkeypatch):
+def test_one_without_starts_fails_and_the_others_are_packed(tmp_path, monkeypatch):
     def seeded(conformers, settings, *, seed):
         if conformers.molecule.smiles == "CCN":
             raise MoleculeError("stereo", "no embedded geometry has the requested stereo")
         return with_starts(conformers, settings, seed=seed)
 
-    monkeypatch.setattr(workflow, "with_starts", seeded)
+    monkeypatch.setattr(command, "with_starts", seeded)
     records = [InputRecord(index=i, smiles=s, name=str(i)) for i, s in enumerate(("CCO", "CCN"))]
     failures = []
     settings = _small(engine="xtb", md_runs=0, min_starts=3, max_starts=3)
     summary = make_reference(records, tmp_path, settings, on_failure=failures.append)
-    assert (summary.requested, summary.done, summary.failed) == (2, 1, 1)
+    assert (summary.requested, summary.molecules, len(summary.failures)) == (2, 1, 1)
     assert [(f.reason, f.index) for f in failures] == [("stereo", 1)]
     assert [e.smiles for e in read_ensembles(tmp_path)] == ["CCO"]
 
@@ -138,7 +138,7 @@ def test_one_without_seeds_fails_and_the_others_are_packed(tmp_path, monkeypatch
 def test_impossible_settings_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(xtb, "available", lambda: False)
     with pytest.raises(InputError, match="needs the xtb program"):
-        make_reference([], tmp_path, _small(level="gfn-ff", engine="tblite"))
+        make_reference([], tmp_path, _small(theory="gfn-ff", engine="tblite"))
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["reference", str(tmp_path / "no.smi"), "-o", str(out), "--lean", "--thorough"])
     assert (done.exit_code, out.exists()) == (2, False)
@@ -147,16 +147,16 @@ def test_impossible_settings_are_refused(tmp_path, monkeypatch):
 
 def test_depths_of_the_search_are_in_order():
     cheap, lean, full, deep = (
-        ReferenceSettings.lean(level="gfn-ff"),
+        ReferenceSettings.lean(theory="gfn-ff"),
         ReferenceSettings.lean(),
-        ReferenceSettings(level="gfn-ff"),
+        ReferenceSettings(theory="gfn-ff"),
         ReferenceSettings.thorough(),
     )
     assert cheap.max_starts < lean.max_starts < full.max_starts
     assert (cheap.max_final, lean.max_final) == (50, 30)
     assert deep.max_final > full.max_final
     assert deep.max_crude > full.max_crude
-    assert (cheap.level, lean.level) == ("gfn-ff", "gfn2-xtb")
+    assert (cheap.theory, lean.theory) == ("gfn-ff", "gfn2-xtb")
 
 
 def test_farthest_first_spreads():

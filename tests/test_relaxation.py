@@ -10,7 +10,17 @@ import torch
 from e3nn import o3
 
 from conformergen.geometry.rotations import haar_rotations
-from conformergen.nn.relaxation import BranchForm, LinearBlock, ParityBlock, RELAXATION_MODES, RelaxationSettings, RelaxedBranch, StepTerms, collect_sums, haar_mean
+from conformergen.nn.relaxation import (
+    RELAXATION_MODES,
+    BranchForm,
+    LinearBlock,
+    ParityBlock,
+    RelaxationSettings,
+    RelaxedBranch,
+    StepTerms,
+    collect_sums,
+    haar_mean,
+)
 from conformergen.nn.relaxation.recm import rate
 
 PAIRS = [("5x0e", "4x1o"), ("5x1o", "4x0e"), ("5x1o", "4x1o"), ("3x1o", "2x2e"), ("3x2e", "4x2e"), ("3x1o", "2x1e")]

@@ -15,10 +15,10 @@ import conformergen
 from conformergen.checkpoint.folder import resolve
 from conformergen.checkpoint.model import load_model
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
-from conformergen.io.shards import read_folder
+from conformergen.datasets.exclusion import connectivity_key
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
-from conformergen.datasets.exclusion import connectivity_key
+from conformergen.io.shards import read_folder
 
 DATA = Path(__file__).parent.parent / "data"
 BUNDLED = DATA / "reference-mini"
@@ -41,7 +41,7 @@ def test_reference_set_is_whole_and_sound():
     sets = list(read_folder(BUNDLED))
     assert len(sets) >= 40
     assert len(list(read_folder(BUNDLED, split="test"))) == 10
-    books = {b["name"]: b for b in json.loads((BUNDLED / "books.json").read_text())}
+    stats = {b["name"]: b for b in json.loads((BUNDLED / "search_stats.json").read_text())}
     for conformers in sets:
         graph = conformers.molecule.graph
         assert 10 <= (graph.atomic_numbers > 1).sum() <= 30
@@ -50,7 +50,7 @@ def test_reference_set_is_whole_and_sound():
         assert conformers.energies is not None
         assert 0.0 == conformers.energies.min() <= conformers.energies.max() <= 6.0
         assert abs(conformers.weights.sum() - 1.0) < 1e-5
-        assert books[conformers.molecule.name]["counts"]["final"] == len(conformers)
+        assert stats[conformers.molecule.name]["counts"]["final"] == len(conformers)
 
 
 def test_reference_set_holds_no_molecule_of_the_published_test_list(shared):
@@ -98,9 +98,9 @@ def test_default_checkpoint_is_small_and_exactly_equivariant(ensembles):
     assert network.branches() == []
     graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
     x = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1])
-    level, rotation = torch.zeros(len(x)), o3.rand_matrix()
-    y = network(graph, x, level)
-    assert (network(graph, x @ rotation.T, level) - y @ rotation.T).abs().max() < 1e-5 * y.abs().max()
+    noise_level, rotation = torch.zeros(len(x)), o3.rand_matrix()
+    y = network(graph, x, noise_level)
+    assert (network(graph, x @ rotation.T, noise_level) - y @ rotation.T).abs().max() < 1e-5 * y.abs().max()
 
 
 def test_default_model_gives_sane_geometry():
@@ -128,7 +128,7 @@ def test_training_sets_come_from_the_listed_molecules(listed, folder, least, eve
     if not folder.endswith("singles"):
         assert all(s.energies is not None for s in sets)
     if folder != "single-points":
-        assert all(s.seeds is not None for s in sets)
+        assert all(s.starts is not None for s in sets)
     for conformers in sets[::every]:
         assert connectivity_key(conformers.molecule.smiles) == listed[conformers.molecule.name]
         assert bonds_kept(conformers.positions, conformers.molecule.graph).all()

@@ -5,31 +5,31 @@ import os
 
 import pytest
 
-from conformergen import storage
 from conformergen.errors import LockedError
+from conformergen.runtime import files, locks
 
 
 def test_file_that_fails_verification_leaves_the_old_one(tmp_path):
     path = tmp_path / "a.json"
-    storage.commit_bytes(path, b"old")
+    files.commit_bytes(path, b"old")
 
     def verify(temporary):
         raise ValueError(temporary.read_text())
 
     with pytest.raises(ValueError, match="new"):
-        storage.commit_bytes(path, b"new", verify=verify)
+        files.commit_bytes(path, b"new", verify=verify)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_fault_point_kills_at_its_count_only(tmp_path, monkeypatch):
     killed = []
-    monkeypatch.setattr(storage.os, "kill", lambda pid, number: killed.append((pid, number)))
-    monkeypatch.setattr(storage, "_crossed", {})
-    monkeypatch.setenv(storage.FAULT_VARIABLE, "here:2")
+    monkeypatch.setattr(files.os, "kill", lambda pid, number: killed.append((pid, number)))
+    monkeypatch.setattr(files, "_crossed", {})
+    monkeypatch.setenv(files.FAULT_VARIABLE, "here:2")
     for name in ("here", "there", "here", "here"):
-        storage.fault_point(name)
-    assert killed == [(os.getpid(), storage.signal.SIGKILL)]
+        files.fault_point(name)
+    assert killed == [(os.getpid(), files.signal.SIGKILL)]
 
 
 def test_sweep_spares_what_lives(tmp_path, monkeypatch):
@@ -40,23 +40,23 @@ def test_sweep_spares_what_lives(tmp_path, monkeypatch):
         if pid == 2:
             raise ProcessLookupError
 
-    monkeypatch.setattr(storage.os, "kill", kill)
+    monkeypatch.setattr(files.os, "kill", kill)
     for name in ("a.tmp-1", "a.tmp-2", "b.tmp-2", "a.tmp-x", "a", "a.claim", "b.claim"):
         (tmp_path / name).touch()
     (tmp_path / "a-folder.tmp-2").mkdir()
-    storage.sweep(tmp_path, prefix="a")
+    files.sweep(tmp_path, prefix="a")
     assert {p.name for p in tmp_path.iterdir()} == {"a.tmp-1", "b.tmp-2", "a.tmp-x", "a", "b.claim"}
 
 
 def test_lock_is_exclusive_and_names_its_owner(tmp_path):
     lock = tmp_path / "x.lock"
-    with storage.exclusive(lock):
+    with locks.exclusive(lock):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
-        with pytest.raises(LockedError, match=str(os.getpid())), storage.exclusive(lock):
+        with pytest.raises(LockedError, match=str(os.getpid())), locks.exclusive(lock):
             pass
-        with pytest.raises(LockedError), storage.shared(lock):
+        with pytest.raises(LockedError), locks.shared(lock):
             pass
-        with storage.claimed(tmp_path / "unit") as mine, storage.claimed(tmp_path / "unit") as again:
+        with locks.claimed(tmp_path / "unit") as mine, locks.claimed(tmp_path / "unit") as again:
             assert mine
             assert not again
     assert list(tmp_path.iterdir()) == []
@@ -65,28 +65,28 @@ def test_lock_is_exclusive_and_names_its_owner(tmp_path):
 def test_lock_that_a_dead_owner_left_says_so(tmp_path):
     lock = tmp_path / "x.lock"
     lock.write_text('{"pid": 99999999}')
-    with storage.exclusive(lock) as abandoned:
+    with locks.exclusive(lock) as abandoned:
         assert abandoned
-    with storage.exclusive(lock) as abandoned:
+    with locks.exclusive(lock) as abandoned:
         assert not abandoned
 
 
-def test_last_of_those_that_share_is_alone(tmp_path):
-    with storage.output_folder(tmp_path, join=True) as first:
-        with storage.output_folder(tmp_path, join=True) as second:
-            with pytest.raises(LockedError, match="shares it"), storage.output_folder(tmp_path):
+def test_last_of_those_that_share_packs(tmp_path):
+    with locks.output_folder(tmp_path, join=True) as first:
+        with locks.output_folder(tmp_path, join=True) as second:
+            with pytest.raises(LockedError, match="shares it"), locks.output_folder(tmp_path):
                 pass
-            assert not second.alone()
+            assert not second.is_last()
             assert second.previous_run_died
         (tmp_path / "half.tmp-99999999").touch()
-        assert first.alone()
+        assert first.is_last()
         assert not (tmp_path / "half.tmp-99999999").exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_lock_file_that_vanishes_while_it_is_taken_is_made_again(tmp_path, monkeypatch):
     """The last owner removes it between opening and locking."""
-    lock, real, calls = tmp_path / "x.lock", storage.fcntl.flock, []
+    lock, real, calls = tmp_path / "x.lock", locks.fcntl.flock, []
 
     def flock(descriptor, kind):
         calls.append(kind)
@@ -94,16 +94,16 @@ def test_lock_file_that_vanishes_while_it_is_taken_is_made_again(tmp_path, monke
             lock.unlink()
         real(descriptor, kind)
 
-    monkeypatch.setattr(storage.fcntl, "flock", flock)
-    with storage.exclusive(lock):
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with locks.exclusive(lock):
         assert len(calls) == 2
         assert lock.exists()
 
 
 def test_only_the_first_of_several_ranks_locks(tmp_path, monkeypatch):
-    @storage.exclusive_output
+    @locks.exclusive_output
     def locked(first, out):
-        return (out / storage.LOCK).exists()
+        return (out / locks.LOCK).exists()
 
     assert locked(None, tmp_path)
     monkeypatch.setenv("RANK", "1")

@@ -12,19 +12,18 @@ import torch
 from safetensors.torch import load_file
 
 from conformergen.checkpoint.model import load_model
+from conformergen.commands.export import export
+from conformergen.commands.info import describe
+from conformergen.commands.train import train
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
 from conformergen.errors import InputError
 from conformergen.nn import BACKBONES, RELAXATION_MODES, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
-from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
-from conformergen.training.trainer import Trainer, with_beta_zero
-from conformergen.commands.export import export
-from conformergen.commands.info import describe
-from conformergen.commands.train import train
-from conformergen.evaluation.metrics import METRICS
 from conformergen.reports.training_report import REPORT, TRACE
-from conformergen.training.logs import RELAXATION
+from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_error
+from conformergen.training.logs import METRICS, RELAXATION
+from conformergen.training.trainer import Trainer, with_beta_zero
 
 RELAXED = [name for name, mode in RELAXATION_MODES.items() if mode.has_branches]
 
@@ -120,8 +119,8 @@ def _broken(path):
     """The same path with a loss weight that is not a number, as after an overflow."""
 
     class Broken(type(path)):
-        def weight(self, level):
-            return super().weight(level) * float("nan")
+        def weight(self, noise_level):
+            return super().weight(noise_level) * float("nan")
 
     return Broken(sigma=path.sigma, sigma_data=path.sigma_data)
 
@@ -187,7 +186,7 @@ def test_run_leaves_trace_report_and_betas(tiny_run):
     assert {r["block"] for r in rows} == {"0e>1o", "1o>0e", "1o>1o"}
     assert (tiny_run / TRACE).read_bytes()[:4] == b"\x89PNG"
     page = (tiny_run / REPORT).read_text()
-    assert "Levels of relaxation" in page
+    assert "Beta of each block" in page
     assert "equivariance error" in page
     assert len(describe(str(tiny_run))["betas"]) == 4
     with (tiny_run / METRICS).open() as file:
@@ -203,13 +202,13 @@ def test_exact_export_or_refusal(shard_folder, tiny_config, tmp_path, mode):
     if mode in ("ace", "remul", "rpp"):
         with pytest.raises(InputError, match="max beta"):
             export(str(run), tmp_path / "exact", exact=True)
-        facts = export(str(run), tmp_path / "kept", exact=False)
-        assert not facts["equivariant"]
-        assert facts["equivariance_error_exported"] == facts["equivariance_error_trained"] > 1e-5
+        summary = export(str(run), tmp_path / "kept", exact=False)
+        assert not summary.equivariant
+        assert summary.equivariance_error_exported == summary.equivariance_error_trained > 1e-5
         assert load_model(tmp_path / "kept").network.branches()
         return
-    facts = export(str(run), tmp_path / "exact", exact=True)
-    assert facts["equivariance_error_exported"] < 1e-5
+    summary = export(str(run), tmp_path / "exact", exact=True)
+    assert summary.equivariance_error_exported < 1e-5
     model = load_model(tmp_path / "exact")
     assert not model.network.branches()
     assert json.loads((tmp_path / "exact" / "settings.json").read_text())["trained_with"] == mode

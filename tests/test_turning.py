@@ -8,12 +8,12 @@ import torch
 
 from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, get_torsions, molecule_from_smiles, to_mol
+from conformergen.commands.train import _initialise
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.errors import InputError
 from conformergen.geometry.graph import rotatable_bonds
 from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.nn.torsions import turn_bonds, without_rotation
-from conformergen.commands.train import _initialise
 
 
 def _batch(*smiles):
@@ -48,11 +48,11 @@ def test_bonds_that_turn():
 def test_each_bond_turns_by_its_angle_and_nothing_else_moves():
     molecules, graph, x = _batch("CCOC(=O)C(N)CO", "CCC")
     torch.manual_seed(0)
-    angles = torch.randn(graph.rotors.shape[:2], dtype=torch.float64)
+    angles = torch.randn(graph.rotatable_bonds.shape[:2], dtype=torch.float64)
     y = turn_bonds(graph, x, angles)
     for index, molecule in enumerate(molecules):
         mol, n = to_mol(molecule), molecule.graph.n_atoms
-        rotors = molecule_tables(molecule).rotors
+        rotors = molecule_tables(molecule).rotatable_bonds
         quartets = _quartets(molecule, rotors.tolist())
         before, after = (get_torsions(mol, p[index, :n].numpy(), quartets) for p in (x, y))
         wanted = np.degrees(angles[index, : len(rotors)].numpy())

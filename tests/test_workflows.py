@@ -16,36 +16,32 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import rdMolAlign
 from safetensors.torch import load_file
+from support import input_records, run_pipeline
 
 import conformergen
 from conformergen.checkpoint.folder import resolve
 from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.commands.evaluate import evaluate
+from conformergen.commands.export import export
+from conformergen.commands.train import train
 from conformergen.config import load_config, parse_override
-from conformergen.io.inputs import InputRecord
 from conformergen.diffusion import PATHS, PRIORS
 from conformergen.errors import DataError, DivergedError, InputError, MoleculeError
 from conformergen.evaluation.metrics import METRICS
+from conformergen.generation.output import generate_to
+from conformergen.generation.settings import GenerateSettings
+from conformergen.io.inputs import InputRecord
 from conformergen.nn import BACKBONES, make_backbone
 from conformergen.refinement import REFINERS, xtb
-from conformergen.commands.evaluate import evaluate
-from conformergen.commands.export import export
-from conformergen.generation.output import generate_to
-from conformergen.generation.settings import GenerateSettings, GenerateSummary
-from conformergen.generation.stream import Pipeline
-from conformergen.commands.train import train
 from conformergen.training.logs import METRICS as METRICS_FILE
 
 SMILES = ("C[C@H](N)C(=O)O", "CCO", "F/C=C\\Cl")
 
 
-def _records(texts=SMILES):
-    return [InputRecord(index=i, smiles=s, name=f"m{i}") for i, s in enumerate(texts)]
-
-
 def _positions(settings, texts=SMILES):
-    items = list(Pipeline(_records(texts), settings))
-    return [c.positions for c, _ in items[:-1]], items[-1]
+    made, summary = run_pipeline(settings, input_records(*texts))
+    return [conformers.positions for conformers in made], summary
 
 
 # --- configuration -----------------------------------------------------------------------------------------
@@ -74,7 +70,7 @@ def test_training_lowers_the_loss_and_logs_each_step_once(tiny_run):
 
 
 def test_network_learns_to_undo_a_distortion(ensembles):
-    """Seeds are the references, 10 % too large: what a step must remove is the same everywhere."""
+    """Starts are the references, 10 % too large: what a step must remove is the same everywhere."""
     from dataclasses import replace
 
     from conformergen.datasets.loader import TrainingSet
@@ -83,7 +79,7 @@ def test_network_learns_to_undo_a_distortion(ensembles):
     config = load_config("tiny", None, ["training.steps=80", "training.warmup=5", "training.learning_rate=3e-3"])
     torch.manual_seed(0)
     trainer = Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation="recm", device="cpu")
-    distorted = [replace(s, seeds=s.positions * np.float32(1.1)) for s in ensembles]
+    distorted = [replace(s, starts=s.positions * np.float32(1.1)) for s in ensembles]
     data = TrainingSet(distorted, pair_budget=10_000, confs_per_epoch=4)
     batches = data.stream(0, 0, 0)
     losses = [float(trainer.train_step(data, batches)[0]) for _ in range(80)]
@@ -191,8 +187,8 @@ def test_weights_that_are_no_numbers_are_not_saved(shard_folder, tiny_config, tm
 def test_exact_export_is_the_model_at_beta_zero(tiny_run, tmp_path, ensembles):
     from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 
-    facts = export(str(tiny_run), tmp_path / "exact", exact=True)
-    assert facts["parameters_exported"] < facts["parameters_trained"]
+    summary = export(str(tiny_run), tmp_path / "exact", exact=True)
+    assert summary.parameters_exported < summary.parameters_trained
     relaxed, exact = load_model(tiny_run).network, load_model(tmp_path / "exact").network
     for branch in relaxed.branches():
         branch.beta.zero_()
@@ -224,13 +220,11 @@ def test_generation_counts_and_stereo(tiny_run, method):
     settings = GenerateSettings(n=3, checkpoint=str(tiny_run), method=method)
     texts = (*SMILES, "not a smiles", "[Na+].[Cl-]", "CC(N)C(=O)O")
     failures = []
-    items = list(Pipeline(_records(texts), settings, on_failure=failures.append))
-    summary = items[-1]
-    assert isinstance(summary, GenerateSummary)
+    made, summary = run_pipeline(settings, input_records(*texts), on_failure=failures.append)
     assert (summary.requested, summary.done, summary.failed) == (6, 4, 2)
     assert [f.reason for f in failures] == ["parse", "domain"]
     assert summary.conformers == 12
-    for conformers, _ in items[:-1]:
+    for conformers in made:
         mol = mol_with_conformers(conformers.molecule, conformers.positions)
         for conformer in mol.GetConformers():
             copy = Chem.Mol(mol, confId=conformer.GetId())
@@ -241,12 +235,12 @@ def test_generation_counts_and_stereo(tiny_run, method):
 
 def test_salts_give_their_organic_fragment():
     salt = InputRecord(index=0, smiles="C[NH2+]CCc1ccccc1.[Cl-]", name="salt")
-    (conformers, _), summary = list(Pipeline([salt], GenerateSettings(n=1, method="etkdg")))
+    [conformers], summary = run_pipeline(GenerateSettings(n=1, method="etkdg"), [salt])
     assert summary.done == 1
     assert conformers.molecule.smiles == "C[NH2+]CCc1ccccc1"
     assert conformers.molecule.source_smiles == salt.smiles
     failures = []
-    list(Pipeline([salt], GenerateSettings(n=1, method="etkdg", fragments="error"), on_failure=failures.append))
+    run_pipeline(GenerateSettings(n=1, method="etkdg", fragments="error"), [salt], on_failure=failures.append)
     assert [f.reason for f in failures] == ["domain"]
 
 
@@ -270,7 +264,7 @@ def test_worker_processes_give_the_same_conformers(tiny_run):
 def test_writers(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     settings = GenerateSettings(n=2, method="etkdg", refine="mmff94s")
-    generate_to(_records(), str(path), settings)
+    generate_to(input_records(*SMILES), str(path), settings)
     assert path.exists()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     if suffix == ".pkl":
@@ -285,7 +279,7 @@ def test_writers(tmp_path, suffix):
 
 def test_sdf_records(tmp_path):
     path = tmp_path / "out.sdf"
-    generate_to(_records(), str(path), GenerateSettings(n=2, method="etkdg", refine="mmff94s", seed=4))
+    generate_to(input_records(*SMILES), str(path), GenerateSettings(n=2, method="etkdg", refine="mmff94s", seed=4))
     mols = list(Chem.SDMolSupplier(str(path), removeHs=False))
     assert [m.GetProp("_Name") for m in mols] == ["m0", "m0", "m1", "m1", "m2", "m2"]
     assert mols[1].GetProp("conformer") == "1"
@@ -300,7 +294,7 @@ def test_failed_run_leaves_no_output(tmp_path, tiny_run):
     path = tmp_path / "out.sdf"
 
     def broken():
-        yield _records()[0]
+        yield input_records(*SMILES)[0]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -370,7 +364,7 @@ def test_cov_and_mat_are_the_published_evaluators(tmp_path):
         assert report["rows"]["0.75"][name]["mean"] == pytest.approx(np.mean(values), abs=1e-4)
         assert report["rows"]["0.75"][name]["median"] == pytest.approx(np.median(values), abs=1e-4)
         assert report["succeeded_only"]["0.75"][name]["mean"] == pytest.approx(np.mean(expected[name]), abs=1e-4)
-    assert json.loads(json.dumps(report))["schema"] == 2
+    assert json.loads(json.dumps(report))["schema"] == 3
 
 
 def test_html_report_is_self_contained(tmp_path):
@@ -378,9 +372,9 @@ def test_html_report_is_self_contained(tmp_path):
     pytest.importorskip("jinja2")
     from conformergen.reports.evaluation_report import write_html
 
-    generate_to(_records(), str(tmp_path / "a.sdf"), GenerateSettings(n=2, method="etkdg"))
+    generate_to(input_records(*SMILES), str(tmp_path / "a.sdf"), GenerateSettings(n=2, method="etkdg"))
     result = evaluate(tmp_path / "a.sdf", tmp_path / "a.sdf")
-    write_html(tmp_path / "r.html", {"<script>evil": result})
+    write_html(tmp_path / "r.html", {"<script>evil": result.result}, {"<script>evil": result.scores})
     text = (tmp_path / "r.html").read_text()
     assert "<script>evil" not in text
     assert 'src="http' not in text

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from conformergen.chem import get_torsions, rotatable_torsions, to_mol
 from conformergen.geometry.graph import bonds_kept
@@ -45,7 +45,7 @@ class Samples:
         )
 
 
-def is_valid(positions: Float32[np.ndarray, "conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, " conf"]:
+def is_valid(positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, " conf"]:
     """Whether each conformer is finite and has the bonds of the graph and the requested stereo."""
     finite = np.isfinite(positions).all(axis=(1, 2))
     safe = np.where(finite[:, None, None], positions, 0.0)

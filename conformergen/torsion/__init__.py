@@ -3,6 +3,7 @@
 from conformergen.torsion.model import TorsionModelFile
 from conformergen.torsion.restraints import (
     DRAWN_RESTRAINT,
+    FREE,
     RestrainedTorsions,
     TorsionRestraint,
     minimise_restrained,
@@ -11,6 +12,7 @@ from conformergen.torsion.search import TorsionSearchSettings, lowest_unique, to
 
 __all__ = [
     "DRAWN_RESTRAINT",
+    "FREE",
     "RestrainedTorsions",
     "TorsionModelFile",
     "TorsionRestraint",

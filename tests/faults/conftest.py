@@ -23,7 +23,7 @@ class Runner:
     """Runs commands and scripts, each in a process of its own forked by ``helpers/fork_server.py``."""
 
     def __init__(self):
-        self._zygote = subprocess.Popen(
+        self._fork_server = subprocess.Popen(
             [sys.executable, Path(__file__).parent / "helpers" / "fork_server.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -48,13 +48,13 @@ class Runner:
             "arguments": [str(a) for a in arguments], "script": script, "fault": fault, "signal": int(number),
             "file_limit": file_limit, "cwd": cwd and str(cwd), "seconds": seconds,
         }  # fmt: skip
-        self._zygote.stdin.write(json.dumps(task) + "\n")
-        self._zygote.stdin.flush()
-        return json.loads(self._zygote.stdout.readline())
+        self._fork_server.stdin.write(json.dumps(task) + "\n")
+        self._fork_server.stdin.flush()
+        return json.loads(self._fork_server.stdout.readline())
 
     def close(self):
-        self._zygote.stdin.close()
-        self._zygote.wait()
+        self._fork_server.stdin.close()
+        self._fork_server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from conformergen.checkpoint.model import load_model
+from conformergen.errors import DataError, InputError
 from conformergen.io.formats import MANIFEST
 from conformergen.io.manifest import read_manifest
 from conformergen.io.shards import read_folder, read_shard
-from conformergen.errors import DataError, InputError
 from conformergen.runtime.files import sweep
 from conformergen.runtime.locks import LOCK, shared
 

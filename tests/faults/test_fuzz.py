@@ -14,14 +14,14 @@ from torch_geometric.data import Data
 from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import PRESETS, load_config
+from conformergen.errors import DataError, InputError, MoleculeError
+from conformergen.io.formats import MANIFEST
+from conformergen.io.formats.sdf import read as read_sdf
 from conformergen.io.hdf5 import parse_arrays
 from conformergen.io.inputs import read_inputs
-from conformergen.io.sandbox.process import SandboxReader
-from conformergen.io.formats.sdf import read as read_sdf
-from conformergen.io.formats import MANIFEST
 from conformergen.io.manifest import read_manifest
+from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.shards import read_shard
-from conformergen.errors import DataError, InputError, MoleculeError
 
 SECONDS = 2.0
 

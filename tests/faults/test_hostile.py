@@ -17,9 +17,9 @@ import pytest
 from rdkit import Chem
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.errors import DataError
 from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.shards import read_arrays
-from conformergen.errors import DataError
 from conformergen.runtime.workers import map_molecules
 
 CANARY = "/tmp/conformergen-canary"

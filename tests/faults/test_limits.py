@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from conformergen.checkpoint.model import load_model
+from conformergen.generation.settings import GenerateSettings
+from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
 from conformergen.io.sandbox.process import SandboxReader
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch, sample_in_memory
-from conformergen.generation.settings import GenerateSettings
-from conformergen.generation.stream import Pipeline
 
 ROOT = Path(__file__).parent.parent.parent
 

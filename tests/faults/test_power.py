@@ -14,9 +14,9 @@ import pytest
 
 from conformergen.checkpoint.folder import find_checkpoints, write_checkpoint
 from conformergen.checkpoint.model import load_model
+from conformergen.commands.preprocess import PreprocessSettings, preprocess
 from conformergen.io.formats import MANIFEST
 from conformergen.io.shards import read_folder
-from conformergen.commands.preprocess import PreprocessSettings, preprocess
 
 ROOT = Path(__file__).parent.parent.parent
 
