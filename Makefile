@@ -8,7 +8,7 @@ TEST_JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help install test test-slow test-gpu faults coverage lint format demo reference-mini default-model clean
+.PHONY: help install test test-slow test-gpu faults coverage lint format golden demo reference-mini default-model clean
 
 help:
 	@echo "make demo   preprocess, train a minute, generate ten drugs, score them, write SDF + HTML into demo/"
@@ -51,21 +51,27 @@ coverage: install
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 
+# Digests of outputs of every command: GOLDEN=write FILE before a change that must not alter them, then GOLDEN=check.
+GOLDEN ?= check
+golden: install
+	$(BIN)/python tests/golden_digests.py $(GOLDEN) $(FILE)
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 demo: install
-	$(BIN)/python benchmarks/demo.py $(DEMO)
+	$(BIN)/python recipes/demo.py $(DEMO)
 
 # Remakes the bundled reference set (needs xtb; about 2.5 CPU-hours).
 reference-mini: install
 	$(BIN)/conformergen reference data/reference-mini/molecules.smi -o runs/reference-mini \
 		--split data/reference-mini/split.json --jobs 0
 
-# The recipe of the shipped checkpoint on the data of this repository (about 2 CPU-hours, resumable); ARGS adds others.
+# All three networks of the shipped checkpoint from the data of this repository (about 4 CPU-hours, resumable);
+# ARGS="--excerpt FILE" adds other data.
 default-model: install
-	$(BIN)/python benchmarks/default_model.py -o runs/default $(ARGS)
+	$(BIN)/python recipes/default_model.py -o runs/default $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

@@ -21,8 +21,8 @@ from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDistGeom
 from stereo import agrees
 
-from conformergen.evaluation.scoring import ScoringTask
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
 
 #: Elements that organic force fields and embeddings know; everything else counts as a metal.
 NON_METALS = {1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 52, 53, 54}
@@ -107,7 +107,7 @@ def main() -> None:
             right = agrees(requested, mol)
             counts["conformers"] += 1
             counts["stereo_right"] += right
-            counts[f"rung {mol.GetProp('rung')}"] += 1
+            counts[f"fallback {mol.GetProp('fallback')}"] += 1
             if not right:
                 print("stereo differs:", mol.GetProp("_Name"), requested)
             groups.setdefault(requested, []).append(mol)
@@ -131,11 +131,13 @@ def main() -> None:
     print("plain ETKDGv3:", beside.read_text(), flush=True)
     if options.busted:
         tasks = [
-            ScoringTask(name=smiles, smiles=smiles, references=[], samples=mols)
+            ScoringTask(name=smiles, smiles=smiles, references=mols[:1], samples=mols)
             for smiles, mols in list(groups.items())[:: options.busted]
         ]
         # Its energy check embeds fifty conformers of each molecule: minutes for a peptide.
-        table = run_check(CHECKS["posebusters"], tasks, CheckSettings(max_samples=options.n), jobs=2, timeout=100.0)
+        scores = [score_molecule(task) for task in tasks]
+        settings = CheckSettings(max_samples=options.n)
+        table = run_check(CHECKS["posebusters"], scores, settings, jobs=2, timeout=100.0).to_json()
         print(f"PoseBusters, {table['n_molecules']} molecules, {len(table['failed'])} without an answer")
         for name, column in table["columns"].items():
             print(f"  {name:32s} {column['passes_percent']:7.2f} % of {column['n']}")

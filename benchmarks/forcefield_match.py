@@ -15,18 +15,18 @@ import numpy as np
 from genuine import Genuine, arguments, rows
 from scipy.stats import spearmanr
 
-from conformergen.io.formats.interface import RawEnsemble
-from conformergen.evaluation.summary import bootstrap_mean
-from conformergen.refinement.engines import XtbProgram
 from conformergen.chem.isomers import choose_isomer
+from conformergen.evaluation.summary import bootstrap_mean
+from conformergen.io.formats.interface import RawEnsemble
 from conformergen.reference.search import reference_ensemble
 from conformergen.reference.settings import ReferenceSettings
+from conformergen.refinement.engines import XtbProgram
 
 THRESHOLDS = (0.5, 0.75)
 ORDERED = 50
 SEARCHES = {
-    "lean": ReferenceSettings.lean(level="gfn-ff", engine="xtb", ewin=10.0),
-    "full": ReferenceSettings(level="gfn-ff", engine="xtb", ewin=14.0, max_final=1000),
+    "lean": ReferenceSettings.lean(theory="gfn-ff", engine="xtb", ewin=10.0),
+    "full": ReferenceSettings(theory="gfn-ff", engine="xtb", ewin=14.0, max_final=1000),
 }
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from conformergen.chem import conformer_positions, heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
-from conformergen.io.formats.interface import RawEnsemble
-from conformergen.io.formats.sdf import read
 from conformergen.errors import MoleculeError
 from conformergen.geometry.branch_bound import group_rmsd_matrix
+from conformergen.io.formats.interface import RawEnsemble
+from conformergen.io.formats.sdf import read
 from conformergen.records import Molecule
 
 

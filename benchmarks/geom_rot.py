@@ -24,15 +24,15 @@ from rdkit import Chem
 
 import conformergen
 from conformergen.chem import heavy_atoms, symmetry_group
-from conformergen.io.formats.sdf import read
+from conformergen.commands.evaluate import evaluate
 from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.summary import paired
-from conformergen.geometry.duplicates import farthest_first
-from conformergen.refinement import xtb
-from conformergen.units import HARTREE_TO_KCAL
-from conformergen.commands.evaluate import evaluate
 from conformergen.generation.settings import GenerateSettings
+from conformergen.geometry.duplicates import farthest_first
+from conformergen.io.formats.sdf import read
+from conformergen.refinement import xtb
 from conformergen.reports.evaluation_report import write_html
+from conformergen.units import HARTREE_TO_KCAL
 
 
 def prepare(excerpt: Path, out: Path, pattern: str, cap: int) -> int:
@@ -61,7 +61,7 @@ def thin(path: Path, wanted: dict[str, int], out: Path) -> None:
                 writer.write(raw.conformers[index])
 
 
-def generate(method: str, out: Path, checkpoint: str, steps: int, seed: int) -> tuple[Path, dict]:
+def generate(method: str, out: Path, checkpoint: str, rounds: int, seed: int) -> tuple[Path, dict]:
     """Run the command, unless an earlier run of this benchmark finished it; returns the file and its summary line.
 
     ``METHOD:N:W:R`` is the method with ``--pool N``, ``--ewin W`` and ``--refine R``, each of which may be empty or
@@ -84,7 +84,7 @@ def generate(method: str, out: Path, checkpoint: str, steps: int, seed: int) -> 
         "-n",
         f"{2 * more}K",
     ]
-    command += ["--method", name, "--checkpoint", checkpoint, "--steps", str(steps), "--jobs", "1"]
+    command += ["--method", name, "--checkpoint", checkpoint, "--rounds", str(rounds), "--jobs", "1"]
     command += ["--seed", str(seed)]
     for flag, value in zip(("--pool", "--ewin", "--refine"), options, strict=False):
         command += [flag, value] if value else []
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--select", default="geomdrugs_rot*")
     parser.add_argument("--cap", type=int, default=100)
     parser.add_argument("--checkpoint", default="default")
-    parser.add_argument("--steps", type=int, default=GenerateSettings.steps)
+    parser.add_argument("--rounds", type=int, default=GenerateSettings.rounds)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", default="model,etkdg,etkdg+mmff94s")
     parser.add_argument("--strain", type=int, default=0)
@@ -135,7 +135,7 @@ def main() -> None:
     n = prepare(options.excerpt, options.out, options.select, options.cap)
     results, lines = {}, []
     for method in options.methods.split(","):
-        path, summary = generate(method, options.out, options.checkpoint, options.steps, options.seed)
+        path, summary = generate(method, options.out, options.checkpoint, options.rounds, options.seed)
         results[method] = evaluate(path, options.out / "reference.sdf")
         report = results[method].report
         (options.out / f"{method}.json").write_text(json.dumps(report, indent=1))
@@ -174,11 +174,15 @@ def main() -> None:
             "",
             f"{date.today()}, conformergen {conformergen.__version__}, RDKit {rdkit.__version__}, Python "
             f"{platform.python_version()}, {platform.machine()}, one core. Command: `python benchmarks/geom_rot.py "
-            f"EXCERPT.sdf.gz -o OUT --steps {options.steps} --seed {options.seed} --strain {options.strain}`",
+            f"EXCERPT.sdf.gz -o OUT --rounds {options.rounds} --seed {options.seed} --strain {options.strain}`",
         ]
     )
     (options.out / "table.md").write_text(text + "\n")
-    write_html(options.out / "report.html", results)
+    write_html(
+        options.out / "report.html",
+        {method: r.result for method, r in results.items()},
+        {method: r.scores for method, r in results.items()},
+    )
     print(text)
 
 

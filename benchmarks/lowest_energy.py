@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from conformergen.chem import conformer_positions, molecule_from_smiles
-from conformergen.io.formats.interface import RawEnsemble
-from conformergen.io.formats.sdf import read
 from conformergen.geometry.graph import bonds_kept
 from conformergen.geometry.stereo import stereo_ok
+from conformergen.io.formats.interface import RawEnsemble
+from conformergen.io.formats.sdf import read
 from conformergen.records import Molecule
 from conformergen.refinement.engines import XtbProgram
 

@@ -18,12 +18,12 @@ from dataclasses import asdict
 import numpy as np
 from genuine import Genuine, arguments, rows
 
-from conformergen.io.formats.interface import RawEnsemble
-from conformergen.evaluation.summary import bootstrap_mean
-from conformergen.refinement.engines import XtbProgram
 from conformergen.chem.isomers import choose_isomer
+from conformergen.evaluation.summary import bootstrap_mean
+from conformergen.io.formats.interface import RawEnsemble
 from conformergen.reference.search import ReferenceResult, reference_ensemble
 from conformergen.reference.settings import ReferenceSettings
+from conformergen.refinement.engines import XtbProgram
 
 NEAR, WINDOWS = 0.25, (3.0, 6.0)
 #: Name, CPU seconds so far, minima of the window (Å).

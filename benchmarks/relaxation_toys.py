@@ -17,7 +17,14 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from conformergen.geometry.rotations import haar_rotations
-from conformergen.nn.relaxation import RELAXATION_MODES, RelaxationSettings, RelaxedBranch, StepTerms, collect_sums, make_branch
+from conformergen.nn.relaxation import (
+    RELAXATION_MODES,
+    RelaxationSettings,
+    RelaxedBranch,
+    StepTerms,
+    collect_sums,
+    make_branch,
+)
 from conformergen.nn.relaxation.recm import next_state
 
 Entries = list[Tensor]

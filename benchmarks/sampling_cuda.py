@@ -2,7 +2,7 @@
 
     python benchmarks/sampling_cuda.py [--device cuda] [--molecules 1000] [-n 20]
 
-Molecules of ``data/reference-drugs/molecules.smi``; the shipped network, and one of 8.3 million parameters (the size of
+Molecules of ``data/training/molecules.smi``; the shipped network, and one of 8.3 million parameters (the size of
 ET-Flow) with random weights: cost does not depend on them. ``pairs`` is the batch, in padded atom pairs.
 """
 
@@ -19,7 +19,7 @@ from conformergen.chem import molecule_from_smiles
 from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.sampling import SamplingJob, SamplingSettings, plan_batches, sample_batch
 
-MOLECULES = Path(__file__).parent.parent / "data" / "reference-drugs" / "molecules.smi"
+MOLECULES = Path(__file__).parent.parent / "data" / "training" / "molecules.smi"
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
-"""Which candidates to emit: rankers, windows and the bounds of any order, on the same candidates.
+"""Which candidates to return: rankers, windows and the bounds of any order, on the same candidates.
 
     python benchmarks/selection.py EXCERPT.sdf.gz [--model default] [--rankers default,runs/rk] [--windows 3,4,5]
-        [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--hold 0.002] [--slack 8] [--max-steps 400]
+        [--pool 4] [--seeds 0,1,2] [--uniform 0.05] [--force-constant 0.002] [--half-width 8] [--max-steps 800]
 
 For each molecule of EXCERPT the torsion search makes the candidates of ``--method model`` and the model moves them;
-rankers order them, windows cut them, and COV/MAT of what would be select_by_window is computed. ``all`` emits every candidate,
-``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The share of pairs
-of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is printed as
-``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with five seeds.
+rankers order them, windows cut them, and COV/MAT of what would be returned is computed. ``all`` returns every
+candidate, ``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The
+share of pairs of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is
+printed as ``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with five seeds.
 """
 
 import argparse
@@ -21,21 +21,22 @@ import numpy as np
 
 from conformergen.checkpoint.model import Model, load_model
 from conformergen.chem import heavy_atoms, molecule_from_smiles, symmetry_group, to_mol
-from conformergen.generation.selection import n_unique, select_by_window
-from conformergen.torsion import TorsionRestraint, TorsionSearchSettings, torsion_minima
-from conformergen.datasets.ranked import RankedSet
-from conformergen.io.formats.sdf import read
+from conformergen.commands.train_ranker import initial_ranker
 from conformergen.evaluation.metrics import cov_p, cov_r, mat_p, mat_r
 from conformergen.evaluation.scoring import ScoringTask, to_reference_order
-from conformergen.geometry.branch_bound import group_rmsd_matrix
-from conformergen.nn.energy import EnergyNetwork
-from conformergen.records import ConformerSet
-from conformergen.sampling.energies import predict_energies
-from conformergen.runtime.devices import limit_threads
-from conformergen.generation.sampler import RANKED_DIFFERENT, RANKED_TEMPERATURE
-from conformergen.generation.starts import CANDIDATES, n_candidates
+from conformergen.generation.rounds import ranked_energies, round_settings, run_rounds
+from conformergen.generation.samples import Samples
+from conformergen.generation.selection import BY_FORCE_FIELD, BY_RANKER, n_unique, select_by_window
 from conformergen.generation.settings import GenerateSettings
-from conformergen.commands.train_ranker import initial_ranker, sample_ranked
+from conformergen.generation.starts import CANDIDATES, n_candidates
+from conformergen.geometry.branch_bound import group_rmsd_matrix
+from conformergen.io.formats.interface import RawEnsemble
+from conformergen.io.formats.sdf import read
+from conformergen.nn.energy import EnergyNetwork
+from conformergen.records import Fallback
+from conformergen.runtime.devices import limit_threads
+from conformergen.runtime.workers import Mapper, Workers
+from conformergen.torsion import TorsionRestraint, TorsionSearchSettings, torsion_minima
 
 THRESHOLD, NEAR = 0.75, 0.5
 #: Draws of repeated conformers.
@@ -58,7 +59,7 @@ class Candidates:
         return own if self.mirrored is None else np.minimum(own, self.mirrored.min(0))
 
     def scores(self, rows: np.ndarray) -> list[float]:
-        """COV-R, MAT-R, COV-P, MAT-P of select_by_window candidates."""
+        """COV-R, MAT-R, COV-P, MAT-P of the selected candidates."""
         rmsd = self.rmsd[:, rows]
         if self.mirrored is not None:
             rmsd = np.concatenate([rmsd, self.mirrored[:, rows]], axis=1)
@@ -68,29 +69,43 @@ class Candidates:
 
 
 def candidates(
-    raw, cap: int, pool: int, search: TorsionSearchSettings, model: Model, rankers: dict[str, EnergyNetwork], *, seed: int = 0
+    raw: RawEnsemble,
+    options: argparse.Namespace,
+    search: TorsionSearchSettings,
+    model: Model,
+    rankers: dict[str, EnergyNetwork],
+    *,
+    seed: int,
+    workers: Mapper,
 ) -> Candidates | None:
-    """Candidates of one molecule; None without MMFF94s parameters."""
-    references = raw.conformers[:cap]
+    """Candidates of one molecule after the rounds that ``generate`` runs; None without MMFF94s parameters."""
+    references = raw.conformers[: options.cap]
     molecule = molecule_from_smiles(raw.smiles, raw.name)
     n = 2 * len(references)
     wanted = n_unique(molecule, n)
     began = time.process_time()
-    found, baseline = torsion_minima(molecule, n_candidates(molecule, n, pool=pool), seed=seed, settings=search)
+    count = n_candidates(molecule, n, candidates_per_conformer=options.pool)
+    minima = torsion_minima(molecule, count, seed=seed, settings=search, model=model.torsion_model)
     seconds = time.process_time() - began
-    if not np.isfinite(baseline).all():
+    if not np.isfinite(minima.energies).all():
         return None
-    conformers = ConformerSet(molecule=molecule, positions=found.astype(np.float32))
-    moved = sample_ranked(RankedSet(conformers=conformers, baseline=baseline), model)
-    energies = {"mmff94s": baseline} | {name: predict_energies(ranker, moved) for name, ranker in rankers.items()}
-    samples = moved.conformers.positions
+    starts = Samples(
+        molecule=molecule,
+        positions=minima.positions.astype(np.float32),
+        mmff_energies=minima.energies,
+        fallback=np.full(len(minima), Fallback.REGULAR, dtype=np.uint8),
+        n_final=len(minima),
+    )
+    [samples] = run_rounds(model, [starts], round_settings(ranked=True, seed=seed), workers=workers)
+    energies = {"mmff94s": minima.energies}
+    energies |= {name: ranked_energies(ranker, samples) for name, ranker in rankers.items()}
     mol = to_mol(molecule)
     heavy, group = heavy_atoms(mol), symmetry_group(mol)
     task = ScoringTask(name=raw.name, smiles=raw.smiles, references=references, samples=[])
     targets = to_reference_order(task).references[:, heavy]
     return Candidates(
-        rmsd=group_rmsd_matrix(targets, samples[:, heavy], group),
-        mirrored=group_rmsd_matrix(targets, -samples[:, heavy], group) if wanted < n else None,
+        rmsd=group_rmsd_matrix(targets, samples.positions[:, heavy], group),
+        mirrored=group_rmsd_matrix(targets, -samples.positions[:, heavy], group) if wanted < n else None,
         wanted=wanted,
         energies=energies,
         seconds=seconds / n,
@@ -102,29 +117,31 @@ def main() -> None:
     parser.add_argument("excerpt", type=Path)
     parser.add_argument("--select", default="geomdrugs_[tl][01]*")
     parser.add_argument("--cap", type=int, default=40)
-    parser.add_argument("--pool", type=int, default=GenerateSettings.pool)
+    parser.add_argument("--pool", type=int, default=GenerateSettings.candidates_per_conformer)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--uniform", type=float, default=CANDIDATES.uniform)
-    parser.add_argument("--hold", type=float, default=CANDIDATES.hold.constant, help="0: minima of MMFF94s")
-    parser.add_argument("--slack", type=float, default=CANDIDATES.hold.slack)
+    restraint = CANDIDATES.restraint
+    parser.add_argument("--force-constant", type=float, default=restraint.force_constant, help="0: minima of MMFF94s")
+    parser.add_argument("--half-width", type=float, default=restraint.half_width)
     parser.add_argument("--max-steps", type=int, default=CANDIDATES.max_steps)
     parser.add_argument("--model", default="default", help="checkpoint that moves the candidates")
     parser.add_argument("--rankers", default="default", help="checkpoint, or folders of train-ranker")
     parser.add_argument("--windows", default="2,3,4,5,6")
     options = parser.parse_args()
     limit_threads()
-    hold = TorsionRestraint(constant=options.hold, slack=options.slack)
-    search = replace(CANDIDATES, uniform=options.uniform, hold=hold, max_steps=options.max_steps)
+    restraint = TorsionRestraint(force_constant=options.force_constant, half_width=options.half_width)
+    search = replace(CANDIDATES, uniform=options.uniform, restraint=restraint, max_steps=options.max_steps)
     model, rankers = load_model(options.model), {}
     for name in options.rankers.split(","):
         ranker = load_model("default").ranker if name == "default" else initial_ranker(name).eval()
         assert ranker is not None
         rankers[name] = ranker
     raws = [raw for raw in read(options.excerpt) if fnmatch.fnmatchcase(raw.name, options.select)]
-    by_seed = [
-        [c for raw in raws if (c := candidates(raw, options.cap, options.pool, search, model, rankers, seed=seed))]
-        for seed in map(int, options.seeds.split(","))
-    ]
+    with Workers(1) as workers:
+        by_seed = [
+            [c for raw in raws if (c := candidates(raw, options, search, model, rankers, seed=seed, workers=workers))]
+            for seed in map(int, options.seeds.split(","))
+        ]
     sets = [c for one in by_seed for c in one]
 
     def show(name: str, emit: Callable[[Candidates, int], np.ndarray], repeats: int = 1) -> None:
@@ -140,13 +157,11 @@ def main() -> None:
         )
 
     print(f"{len(by_seed[0])} molecules\n")
-    print("| select_by_window | COV-R % | MAT-R Å | COV-P % | MAT-P Å | sum of MAT | each seed |")
+    print("| returned | COV-R % | MAT-R Å | COV-P % | MAT-P Å | sum of MAT | each seed |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in ("mmff94s", *rankers):
         for window in map(float, options.windows.split(",")):
-            settings = TorsionSearchSettings(window=window)
-            if name != "mmff94s":
-                settings = replace(settings, temperature=RANKED_TEMPERATURE, different=RANKED_DIFFERENT)
+            settings = replace(BY_FORCE_FIELD if name == "mmff94s" else BY_RANKER, window=window)
             show(
                 f"{name}, {window:g} kcal/mol",
                 lambda c, repeat, n=name, s=settings: select_by_window(

@@ -89,7 +89,7 @@ def test_scores_are_the_published_evaluators():
 
 
 def _drug_like(n):
-    with (Path(__file__).parent.parent / "data" / "reference-drugs" / "molecules.smi").open() as file:
+    with (Path(__file__).parent.parent / "data" / "training" / "molecules.smi").open() as file:
         return [line.split()[0] for line in islice(file, 0, None, 3)][:n]
 
 

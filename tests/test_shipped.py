@@ -22,18 +22,18 @@ from conformergen.io.shards import read_folder
 
 DATA = Path(__file__).parent.parent / "data"
 BUNDLED = DATA / "reference-mini"
-TRAINING = [DATA / "reference-drugs" / name for name in ("molecules.smi", "further.smi")]
+TRAINING = [DATA / "training" / name for name in ("molecules.smi", "further.smi")]
 #: Folder, molecules that it has more than, and which share of them is looked at.
 TRAINING_SETS = (
-    ("reference-drugs/singles", 800, 1),
-    ("reference-drugs/ensembles", 500, 1),
-    ("reference-drugs/complete", 39, 1),
+    ("singles", 800, 1),
+    ("ensembles", 500, 1),
+    ("complete", 39, 1),
     ("single-points", 2000, 10),
-    ("reference-drugs/relaxed", 1200, 1),
-    ("reference-drugs/candidates", 1200, 1),
-    ("reference-drugs/minima", 800, 1),
-    ("reference-drugs/samples", 1200, 1),
-    ("reference-gfnff", 2000, 10),
+    ("optimised", 1200, 1),
+    ("candidates", 1200, 1),
+    ("minima", 800, 1),
+    ("samples", 1200, 1),
+    ("gfnff", 2000, 10),
 )
 
 
@@ -83,10 +83,14 @@ def test_training_molecules_are_apart_from_every_test_molecule(shared):
 
 def test_searched_molecules_are_apart_from_every_test_molecule(shared):
     """By connectivity and, where there is more than a benzene ring, by scaffold."""
-    searched = [s for p in sorted((DATA / "searched-torsions").glob("*.npz")) for s in np.load(p)["smiles"].tolist()]
+    searched = [
+        s
+        for p in sorted((DATA / "training" / "searched-torsions").glob("*.npz"))
+        for s in np.load(p)["smiles"].tolist()
+    ]
     assert len(searched) > 3000
     keys = {connectivity_key(s) for s in searched}
-    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "reference-drugs/complete")}
+    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "training" / "complete")}
     assert not keys & {connectivity_key(s) for s in _kept_out(shared)}
     assert not keys & complete
     assert not ({_scaffold(s) for s in _kept_out(shared)} - {"", "c1ccccc1"}) & {_scaffold(s) for s in searched}
@@ -121,7 +125,7 @@ def listed():
 
 @pytest.mark.parametrize(("folder", "least", "every"), TRAINING_SETS)
 def test_training_sets_come_from_the_listed_molecules(listed, folder, least, every):
-    sets = list(read_folder(DATA / folder))
+    sets = list(read_folder(DATA / "training" / folder))
     assert len(sets) > least
     if folder.endswith(("ensembles", "complete")):
         assert all(s.energies is not None and s.energies.max() <= 6.0 for s in sets)
@@ -136,12 +140,16 @@ def test_training_sets_come_from_the_listed_molecules(listed, folder, least, eve
 
 
 def test_complete_ensembles_are_of_molecules_that_nothing_was_trained_on():
-    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "reference-drugs/complete")}
-    of_default_model = [folder for folder, *_ in TRAINING_SETS if folder != "reference-gfnff"]
+    complete = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "training" / "complete")}
+    of_default_model = [folder for folder, *_ in TRAINING_SETS if folder != "gfnff"]
     for folder in of_default_model:
-        trained_on = {connectivity_key(s.molecule.smiles) for s in read_folder(DATA / folder, split="train")}
+        trained_on = {
+            connectivity_key(s.molecule.smiles) for s in read_folder(DATA / "training" / folder, split="train")
+        }
         assert not trained_on & complete, folder
 
 
 def test_no_training_set_is_left_unchecked():
-    assert {path.parent for path in DATA.rglob("*.h5")} - {BUNDLED} == {DATA / folder for folder, *_ in TRAINING_SETS}
+    assert {path.parent for path in DATA.rglob("*.h5")} - {BUNDLED} == {
+        DATA / "training" / folder for folder, *_ in TRAINING_SETS
+    }

@@ -33,9 +33,9 @@ from conformergen.version import __version__
 
 #: Folders whose molecules are drawn less often, because their minima are of a cheaper level of theory, or because they
 #: have only one or two minima; relative to other folders.
-_SHARES: Final = {"reference-gfnff": 0.3, "single-points": 0.7}
+_SHARES: Final = {"gfnff": 0.3, "single-points": 0.7}
 #: Folders whose held-out molecules choose the weights: ensembles of GFN2-xTB minima.
-_JUDGES: Final = ("candidates", "complete", "ensembles", "minima", "minimised", "relaxed")
+_JUDGES: Final = ("candidates", "complete", "ensembles", "minima", "optimised")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,35 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 FULL = os.environ.get("CG_FAULTS") == "full"
+
+
+def cpu_seconds():
+    """CPU time of this process and of its children that have ended; unlike wall time, others do not lengthen it."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@pytest.fixture
+def cpu_limit():
+    """Context manager that fails when its block takes more seconds of CPU time than it is given."""
+
+    @contextmanager
+    def limit(seconds):
+        began = cpu_seconds()
+        yield
+        assert cpu_seconds() - began < seconds
+
+    return limit
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +49,7 @@ class Runner:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def __call__(self, *arguments, timeout=300.0, **how):
+    def __call__(self, *arguments, timeout=3600.0, **how):
         """Exit status and stderr of a ``conformergen`` command."""
         answer = self._ask(arguments, timeout, **how)
         assert not answer["interrupted"], f"{arguments} took over {timeout} s"
@@ -39,7 +60,7 @@ class Runner:
         return self._ask(arguments, after, **how)["interrupted"]
 
     def terminated(self, *arguments, after, **how):
-        """Send SIGTERM to a command after some seconds, SIGKILL ten later; exit status and stderr."""
+        """Send SIGTERM to a command after some seconds; exit status and stderr."""
         answer = self._ask(arguments, after, number=signal.SIGTERM, **how)
         return answer["code"], answer["stderr"]
 

@@ -15,14 +15,14 @@ from conformergen.checkpoint.model import load_model
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import PRESETS, load_config
 from conformergen.errors import DataError, InputError, MoleculeError
-from conformergen.io.formats import MANIFEST
 from conformergen.io.formats.sdf import read as read_sdf
 from conformergen.io.hdf5 import parse_arrays
 from conformergen.io.inputs import read_inputs
-from conformergen.io.manifest import read_manifest
+from conformergen.io.manifest import MANIFEST, read_manifest
 from conformergen.io.sandbox.process import SandboxReader
 from conformergen.io.shards import read_shard
 
+#: CPU time in which a damaged file must be refused or read, seconds.
 SECONDS = 2.0
 
 
@@ -120,7 +120,7 @@ def test_mutated_json_and_toml(what, shard_folder, tiny_run, tmp_path, times):
     refused = 0
     for _ in range(times(400, 20_000)):
         damaged = _mutated(data, rng)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             if what == "manifest":
                 (tmp_path / MANIFEST).write_bytes(damaged)
@@ -138,7 +138,7 @@ def test_mutated_json_and_toml(what, shard_folder, tiny_run, tmp_path, times):
                 load_config(next(iter(PRESETS)), tmp_path / "run.toml", [])
         except (InputError, DataError):
             refused += 1
-        assert time.monotonic() - began < SECONDS
+        assert time.process_time() - began < SECONDS
     assert refused > 0
 
 
@@ -159,7 +159,7 @@ def test_mutated_text(suffix, tmp_path, times):
     parsed = refused = 0
     for _ in range(times(400, 20_000)):
         path.write_bytes(_mutated(text.encode(), rng))
-        began = time.monotonic()
+        began = time.process_time()
         try:
             if suffix == ".sdf":
                 list(read_sdf(path))
@@ -168,7 +168,7 @@ def test_mutated_text(suffix, tmp_path, times):
                 parsed += 1
         except (InputError, DataError, MoleculeError):
             refused += 1
-        assert time.monotonic() - began < SECONDS
+        assert time.process_time() - began < SECONDS
     assert parsed > 0
     assert refused > 0
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from conformergen.checkpoint.model import load_model
+from conformergen.generation import stream
 from conformergen.generation.settings import GenerateSettings
-from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
 from conformergen.io.sandbox.process import SandboxReader
 from conformergen.sampling import SamplingJob, SamplingSettings, sample_batch, sample_in_memory
@@ -64,7 +64,7 @@ def test_memory_that_ends_is_one_line():
         "from conformergen.cli import app\n"
         "import conformergen.generation.stream as stream\n"
         "def none(*_, **__): raise MemoryError\n"
-        "stream.ModelSampler = none\n"
+        "stream._Networks = none\n"
         "app(['generate', 'CCO', '-n', '1', '-o', '-'])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -103,14 +103,14 @@ def _open_files():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 @pytest.mark.parametrize("method", ["etkdg", "model"])
-def test_long_runs_do_not_grow(method, times):
+def test_long_runs_do_not_grow(method, times, monkeypatch):
     """F25: memory and open files of a stream of molecules, after a quarter of it and at its end."""
     n = times(800, 10_000) if method == "etkdg" else times(160, 4_000)
     texts = ["CCO", "CC(=O)NC", "c1ccccc1CN", "C[C@H](N)C(=O)O", "C1CCOC1", "this is none"]
     records = (InputRecord(index=i, smiles=texts[i % 6], name=f"m{i}") for i in range(n))
     marks = []
-    for item in Pipeline(records, GenerateSettings(method=method, n=1, steps=1)):
-        del item
+    monkeypatch.setattr(stream, "BLOCK", 8)
+    for _ in stream.Pipeline(GenerateSettings(method=method, n=1, steps=1)).blocks(records):
         marks.append((_resident(), _open_files()))
     early, late = marks[len(marks) // 4], marks[-1]
     assert late[1] == early[1]

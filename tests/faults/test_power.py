@@ -15,7 +15,7 @@ import pytest
 from conformergen.checkpoint.folder import find_checkpoints, write_checkpoint
 from conformergen.checkpoint.model import load_model
 from conformergen.commands.preprocess import PreprocessSettings, preprocess
-from conformergen.io.formats import MANIFEST
+from conformergen.io.manifest import MANIFEST
 from conformergen.io.shards import read_folder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -109,7 +109,7 @@ def _written(folder, state):
 
 def test_shards_after_a_power_loss(recorded, tmp_path):
     live, events = recorded
-    settings = PreprocessSettings(split="random", seeds=None, max_confs=1, molecules_per_shard=20)
+    settings = PreprocessSettings(split="random", starts=None, max_confs=1, molecules_per_shard=20)
     preprocess([ROOT / "data" / "reference-mini"], live, settings)
     whole = {s.molecule.key: s.positions.tobytes() for s in read_folder(live)}
     assert sum(e.target is not None for e in events) >= 6
@@ -135,6 +135,6 @@ def test_checkpoints_after_a_power_loss(recorded, tiny_run, tmp_path):
     for state in _states(events):
         folder = _written(tmp_path / "replayed", state)
         visible = [*find_checkpoints(folder), *(p for p in [folder / "best"] if p.exists())]
-        assert all(load_model(checkpoint).digest for checkpoint in visible)
+        assert all(load_model(checkpoint).digests for checkpoint in visible)
         seen.add(len(visible))
     assert seen == {0, 1, 2, 3}

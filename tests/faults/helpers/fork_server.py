@@ -19,16 +19,16 @@ from conformergen.cli import app
 
 #: What the commands import when they run. Not above: worker processes import this file, and need little of it.
 _WARM = (
-    "conformergen.training",
     "conformergen.commands.evaluate",
-    "conformergen.generation.sampler",
-    "conformergen.commands.reference",
     "conformergen.commands.preprocess",
+    "conformergen.commands.reference",
     "conformergen.commands.train",
+    "conformergen.generation.output",
+    "conformergen.generation.rounds",
     "torch_geometric",
 )
-#: Seconds that a process has to follow a signal.
-_GRACE = 10.0
+#: Seconds of wall time that a process has to follow a signal; far above its need, for a machine that is busy.
+_GRACE = 600.0
 #: Bytes of stderr.
 _LONGEST = 1 << 20
 
