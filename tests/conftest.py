@@ -1,19 +1,24 @@
 """Small molecules, ensembles and models shared by the tests."""
 
+import json
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
+from support import EXCHANGED, with_made_up_energies
 
-from conformergen.chem import embed, molecule_from_smiles
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config
 from conformergen.datasets.pairing import PairingSettings, with_starts
 from conformergen.io.manifest import Manifest, write_manifest
 from conformergen.io.shards import ShardEntry, write_shard
 from conformergen.records import ConformerSet
+from conformergen.training.ranking_data import with_baseline
 
 ROOT = Path(__file__).parent.parent
 #: Development data that is not part of the repository; tests that need it skip where it is absent.
@@ -78,3 +83,41 @@ def tiny_run(shard_folder, tiny_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "tiny"
     train([shard_folder], out, tiny_config, device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def ranked_sets():
+    """Molecules whose made-up energies a ranker can learn."""
+    return [with_baseline(with_made_up_energies(s)) for s in ("NCCCO", "NCCCCO", "CNCCOC", "OCCCN", "C[C@H](N)CCO")]
+
+
+@pytest.fixture(scope="session")
+def exchanged():
+    """Mol with references and mol with samples, for each EXCHANGED."""
+    made = []
+    for smiles in EXCHANGED:
+        molecule = molecule_from_smiles(smiles, smiles)
+        made.append([mol_with_conformers(molecule, embed(molecule, n, seed=n)) for n in (3, 6)])
+    return made
+
+
+@pytest.fixture
+def geom_folder(tmp_path):
+    """GEOM layout: two good conformers, one in another atom order, one reacted, one mirror image."""
+    folder = tmp_path / "rdkit_folder"
+    (folder / "drugs").mkdir(parents=True)
+    molecule = molecule_from_smiles("C[C@H](N)C(=O)O")
+    positions = embed(molecule, 3, seed=0)
+    mols = [mol_with_conformers(molecule, p[None]) for p in positions]
+    mols[1] = Chem.RenumberAtoms(mols[1], list(reversed(range(mols[1].GetNumAtoms()))))
+    isomer = molecule_from_smiles("NCCC(=O)O")
+    mols.append(mol_with_conformers(isomer, embed(isomer, 1, seed=0)))
+    mols.append(mol_with_conformers(molecule, -positions[:1]))
+    records = [
+        {"rd_mol": m, "relativeenergy": float(5 - i), "boltzmannweight": 0.2, "geom_id": i} for i, m in enumerate(mols)
+    ]
+    content = {"smiles": molecule.smiles, "totalconfs": np.int64(5), "conformers": records}
+    (folder / "drugs" / "a.pickle").write_bytes(pickle.dumps(content))
+    summary = {molecule.smiles: {"pickle_path": "drugs/a.pickle"}, "CCO": {"charge": 0}}
+    (folder / "summary_drugs.json").write_text(json.dumps(summary))
+    return folder

@@ -1,7 +1,36 @@
-"""Functions that several tests share."""
+"""Functions and molecules that several tests share."""
 
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from rdkit import Chem
+from torch_geometric.data import Data
+
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
+from conformergen.nn import NetworkSettings
+from conformergen.nn.relaxation import RelaxationSettings
+from conformergen.records import ConformerSet
+
+CHIRAL_ALKENE = "C[C@H](N)/C=C/C1CCCCC1"
+
+VARIED = ("C", "O", "CC(C)(C)O", "c1ccccc1F", "C[C@H](N)C(=O)O", "F/C=C/Cl", "OC(=O)C(F)(F)F", "CC(=O)[O-]", "[H][H]")
+
+repeat = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+TINY_NETWORK = NetworkSettings(
+    channels=16, odd_channels=8, heads=4, layers=2, n_radial=12, relaxation=RelaxationSettings(mode="none")
+)
+
+EXCHANGED = ("C[C@H](N)CC(=O)[O-]", "OC/C=C/c1ccccc1")
+
+#: Inputs of which some fail.
+MIXED = ("CCCCO", "C[C@H](N)C(=O)O", "no smiles", "OCc1ccccc1", "F/C=C/CO", "CC(C)CCN", "[Na+].[Cl-]", "CCSCC")
 
 
 def input_records(*smiles):
@@ -13,3 +42,67 @@ def run_pipeline(settings, records, **options):
     """All conformers that a pipeline makes of some records, and the counts at its end."""
     blocks = list(Pipeline(settings).blocks(records, **options))
     return [conformers for block in blocks for conformers in block.conformers], blocks[-1].summary
+
+
+def scoring_task(smiles=CHIRAL_ALKENE, *, change=None, n=4):
+    molecule = molecule_from_smiles(smiles, smiles)
+    refs, gens = (embed(molecule, n, seed=s) for s in (1, 2))
+    if change is not None:
+        gens = change(gens, molecule)
+    sides = [[mol_with_conformers(molecule, p[None]) for p in side] for side in (refs, gens)]
+    return ScoringTask(name=smiles, smiles=smiles, references=sides[0], samples=sides[1])
+
+
+def check(name, task, **settings):
+    return run_check(CHECKS[name], [score_molecule(task)], CheckSettings(**settings)).to_json()
+
+
+def with_made_up_energies(smiles, *, n=8):
+    """Conformers whose 'GFN2' energy falls with the distance of the first two heteroatoms: nothing MMFF94s knows."""
+    molecule = molecule_from_smiles(smiles)
+    positions = embed(molecule, n, seed=3)
+    hetero = [i for i, z in enumerate(molecule.graph.atomic_numbers) if z in (7, 8)][:2]
+    distance = np.linalg.norm(positions[:, hetero[0]] - positions[:, hetero[1]], axis=-1).astype(np.float64)
+    energies = 3.0 * (distance.max() - distance)
+    return ConformerSet(molecule=molecule, positions=positions, energies=energies, energy_method="gfn2-xtb")
+
+
+def positions_of(mol):
+    return np.array([c.GetPositions() for c in mol.GetConformers()], dtype=np.float32)
+
+
+def geodiff_items(exchanged, *, old=False):
+    """``samples_all.pkl`` as GeoDiff writes it; ``old``: as PyG before version 2 kept attributes."""
+    items = []
+    for smiles, (ref, gen) in zip(EXCHANGED, exchanged, strict=True):
+        data = Data(
+            atom_type=torch.tensor([a.GetAtomicNum() for a in ref.GetAtoms()]),
+            edge_index=torch.zeros(2, 0, dtype=torch.long),
+            rdmol=Chem.Mol(ref, confId=0),
+            smiles=smiles,
+            pos_ref=torch.from_numpy(positions_of(ref).reshape(-1, 3)),
+            num_pos_ref=torch.tensor([3]),
+            pos_gen=torch.from_numpy(positions_of(gen).reshape(-1, 3)),
+        )
+        if old:
+            attributes = dict(data._store._mapping)
+            data.__dict__.clear()
+            data.__dict__.update(attributes)
+        items.append(data)
+    return items
+
+
+def etflow_items(exchanged):
+    items = []
+    for ref, gen in exchanged:
+        mapped = Chem.Mol(ref)
+        for atom in mapped.GetAtoms():
+            atom.SetAtomMapNum(atom.GetIdx() + 1)
+        items.append(
+            Data(
+                smiles=Chem.MolToSmiles(mapped),
+                pos_ref=torch.from_numpy(positions_of(ref)),
+                pos_gen=positions_of(gen).astype(np.float64),
+            )
+        )
+    return items

@@ -1,0 +1,111 @@
+"""Tests of ``conformergen.commands.evaluate``."""
+
+import pickle
+import re
+
+import pytest
+from rdkit import Chem
+from support import CHIRAL_ALKENE, EXCHANGED, etflow_items, geodiff_items
+from typer.testing import CliRunner
+
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.cli import app
+from conformergen.commands.evaluate import evaluate
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.rules import RULES
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """References and two sets of samples of two molecules, as SDF and as pickle."""
+    folder = tmp_path_factory.mktemp("sets")
+    molecules = [molecule_from_smiles(s, name=s) for s in ("CCCCO", "C[C@H](N)CC")]
+    for name, seed in (("ref", 1), ("a", 2), ("b", 3)):
+        mols = {}
+        with Chem.SDWriter(str(folder / f"{name}.sdf")) as writer:
+            for molecule in molecules:
+                mol = mol_with_conformers(molecule, embed(molecule, 4, seed=seed))
+                mol.SetProp("_Name", molecule.name)
+                mol.SetProp("SMILES", molecule.smiles)
+                single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
+                mols[molecule.smiles] = single
+                for one in single:
+                    writer.write(one)
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(mols))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(exchanged, tmp_path_factory):
+    """The same as two SDF files, and their scores."""
+    folder = tmp_path_factory.mktemp("plain")
+    for side, name in enumerate(("ref", "gen")):
+        with Chem.SDWriter(str(folder / f"{name}.sdf")) as writer:
+            for smiles, pair in zip(EXCHANGED, exchanged, strict=True):
+                pair[side].SetProp("_Name", smiles)
+                pair[side].SetProp("EXCHANGED", smiles)
+                for conformer in pair[side].GetConformers():
+                    writer.write(pair[side], confId=conformer.GetId())
+    return folder, evaluate(folder / "gen.sdf", folder / "ref.sdf").report
+
+
+def test_checks_reach_report_and_page(tmp_path):
+    runner, out = CliRunner(), tmp_path
+    for name, seed in (("ref", "1"), ("gen", "2")):
+        made = runner.invoke(
+            app,
+            ["generate", CHIRAL_ALKENE, "-n", "3", "--method", "etkdg", "--seed", seed, "-o", str(out / f"{name}.sdf")],
+        )
+        assert made.exit_code == 0, made.output
+    command = ["evaluate", str(out / "gen.sdf"), "--reference", str(out / "ref.sdf")]
+    done = runner.invoke(app, [*command, "--checks", "stereo,rings", "--html", str(out / "r.html"), "--strict"])
+    assert done.exit_code == 0, done.output
+    assert "as_requested" in done.output
+    page = (out / "r.html").read_text()
+    assert "Check: rings" in page
+    assert not re.search(r'(src|href)="http', page)  # works offline
+    assert runner.invoke(app, [*command, "--checks", "spelling"]).exit_code == 2
+    assert runner.invoke(app, [*command, "--checks", "stereo", "--check-samples", "0"]).exit_code == 2
+
+
+def test_pickles_of_the_published_evaluators_score_alike(sets):
+    """The reader's process takes them apart; the scores are those of the SDF."""
+    by_suffix = {suffix: evaluate(sets / f"a.{suffix}", sets / f"ref.{suffix}").report for suffix in ("sdf", "pkl")}
+    for metric in METRICS:
+        values = [by_suffix[s]["rows"]["0.75"][metric]["mean"] for s in ("sdf", "pkl")]
+        assert values[0] == pytest.approx(values[1], abs=1e-3)  # an SDF holds four decimals
+    assert set(by_suffix["pkl"]) >= set(RULES)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_files_of_geodiff_and_etflow_score_alike(exchanged, plain, tmp_path, protocol):
+    """Samples and references come from one file, without torch or PyG in the reader's process."""
+    for name, items in (("geodiff", geodiff_items(exchanged)), ("etflow", etflow_items(exchanged))):
+        path = tmp_path / f"{name}.pkl"
+        path.write_bytes(pickle.dumps(items, protocol=protocol))
+        report = evaluate(path).report
+        assert (report["n_references"], report["n_samples"], report["n_scored"]) == (6, 12, 2)
+        for metric in METRICS:
+            expected = plain[1]["rows"]["0.75"][metric]["mean"]
+            assert report["rows"]["0.75"][metric]["mean"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_exports_are_what_the_evaluators_read(plain, tmp_path):
+    folder, report = plain
+    command = ["evaluate", str(folder / "gen.sdf"), "--reference", str(folder / "ref.sdf")]
+    for name in ("geodiff", "etflow"):
+        path = tmp_path / f"{name}.pkl"
+        done = CliRunner().invoke(app, [*command, "--export", f"{name}={path}"])
+        assert done.exit_code == 0, done.output
+        again = evaluate(path).report
+        assert again["rows"]["0.75"]["mat_r"]["mean"] == pytest.approx(
+            report["rows"]["0.75"]["mat_r"]["mean"], abs=1e-5
+        )
+    items = pickle.loads((tmp_path / "geodiff.pkl").read_bytes())  # noqa: S301  written above
+    n = items[0].rdmol.GetNumAtoms()
+    assert items[0].pos_gen.shape == (6 * n, 3)
+    assert items[0].pos_ref.shape == (3 * n, 3)
+    items = pickle.loads((tmp_path / "etflow.pkl").read_bytes())  # noqa: S301  written above
+    assert items[0].pos_gen.shape == (6, n, 3)
+    assert CliRunner().invoke(app, [*command, "--export", "xyz"]).exit_code == 2
+    assert CliRunner().invoke(app, command[:2]).exit_code == 2

@@ -1,0 +1,19 @@
+"""Tests of ``conformergen.cli.export``."""
+
+from typer.testing import CliRunner
+
+from conformergen.cli import app
+
+
+def test_mistake_is_one_line_with_exit_status_2(tmp_path):
+    done = CliRunner().invoke(app, ["export", "nowhere", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2, done.output
+    assert "neither a checkpoint folder" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_lists_the_options():
+    done = CliRunner().invoke(app, ["export", "--help"])
+    assert done.exit_code == 0
+    assert "--help" in done.output

@@ -1,0 +1,124 @@
+"""Tests of ``conformergen.evaluation.metrics``."""
+
+import json
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdMolAlign
+
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.commands.evaluate import evaluate
+from conformergen.evaluation.metrics import METRICS
+from conformergen.evaluation.scoring import ScoringTask, score_molecule
+from conformergen.evaluation.summary import molecule_values
+
+
+def published_evaluator(predictions, references, corrected, threshold):
+    """``evaluate_confs.py`` of torsional diffusion (Jing et al. 2022), statement by statement.
+
+    Args:
+        predictions: ``{corrected SMILES: [Mol]}``.
+        references: ``{SMILES: [Mol]}``.
+        corrected: ``{SMILES: corrected SMILES}``.
+        threshold: Å.
+    """
+    failures = 0
+    coverage_recall, amr_recall, coverage_precision, amr_precision = [], [], [], []
+    for smiles, confs in references.items():
+        if corrected[smiles] not in predictions:
+            failures += 1
+            coverage_recall.append(0.0)
+            coverage_precision.append(0.0)
+            continue
+        wanted = Chem.MolToSmiles(Chem.MolFromSmiles(corrected[smiles], sanitize=False), isomericSmiles=False)
+        clean = [c for c in confs if Chem.MolToSmiles(Chem.RemoveHs(c, sanitize=False), isomericSmiles=False) == wanted]
+        if not clean:
+            continue
+        samples = predictions[corrected[smiles]]
+        rmsd = np.zeros((len(clean), len(samples)))
+        for i, ref in enumerate(clean):
+            for j, gen in enumerate(samples):
+                rmsd[i, j] = rdMolAlign.GetBestRMS(Chem.RemoveHs(ref), Chem.RemoveHs(Chem.Mol(gen)))
+        recall, precision = rmsd.min(axis=1), rmsd.min(axis=0)
+        coverage_recall.append((recall < threshold).mean())
+        coverage_precision.append((precision < threshold).mean())
+        amr_recall.append(recall.mean())
+        amr_precision.append(precision.mean())
+    return {
+        "cov_r": 100 * np.mean(coverage_recall),
+        "mat_r": np.nanmean(amr_recall),
+        "cov_p": 100 * np.mean(coverage_precision),
+        "mat_p": np.nanmean(amr_precision),
+    }, failures
+
+
+def _mols(smiles, n, seed):
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed
+    rdDistGeom.EmbedMultipleConfs(mol, n, parameters)
+    return [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
+
+
+THREE = ("C[C@H](N)C(=O)O", "CCO", "F/C=C\\Cl")
+
+
+def test_scores_are_the_published_evaluators():
+    """With a missing molecule, reacted references and symmetric groups; every number to 1e-6, the formulas to 1e-9."""
+    smiles = ("CC(C)CC(=O)[O-]", "Cc1ccccc1CCN", "FC(F)(F)CCCO", "CCCCC=O")
+    references = {s: _mols(s, 4, 1) for s in smiles}
+    references[smiles[1]] += _mols("Cc1ccccc1CCO", 1, 1)  # another molecule: dropped
+    corrected = {s: Chem.CanonSmiles(s) for s in smiles}
+    predictions = {corrected[s]: _mols(s, 8, 2) for s in smiles[:-1]}
+    tasks = [
+        ScoringTask(name=s, smiles=corrected[s], references=references[s], samples=predictions.get(corrected[s], []))
+        for s in smiles
+    ]
+    scores = [score_molecule(task) for task in tasks]
+    assert [s.n_dropped_references for s in scores] == [0, 1, 0, 0]
+    for threshold in (0.25, 0.5, 0.75):
+        expected, failures = published_evaluator(predictions, references, corrected, threshold)
+        assert failures == 1
+        for name in METRICS:
+            assert np.nanmean(molecule_values(scores, name, threshold)) == pytest.approx(expected[name], abs=1e-6)
+    # The same matrix through both: nothing but the arithmetic of the metrics is left.
+    matrix = scores[0].rmsd
+    expected = [(matrix.min(1) < 0.5).mean(), matrix.min(1).mean(), (matrix.min(0) < 0.5).mean(), matrix.min(0).mean()]
+    for metric, value in zip(METRICS.values(), expected, strict=True):
+        assert metric.function(matrix, 0.5) == pytest.approx(value, abs=1e-9)
+
+
+def test_cov_and_mat_are_the_published_evaluators(tmp_path):
+    """Line by line after torsional diffusion's protocol, one molecule failed."""
+    molecules = [molecule_from_smiles(s, name=f"m{i}") for i, s in enumerate(("CCCCO", "CC(C)CCC(=O)O", "CCOCC"))]
+    for path, seed, chosen in ((tmp_path / "ref.sdf", 1, molecules), (tmp_path / "gen.sdf", 2, molecules[:2])):
+        with Chem.SDWriter(str(path)) as writer:
+            for molecule in chosen:
+                mol = mol_with_conformers(molecule, embed(molecule, 5, seed=seed))
+                mol.SetProp("_Name", molecule.name)
+                mol.SetProp("THREE", molecule.smiles)
+                for conformer in mol.GetConformers():
+                    writer.write(mol, confId=conformer.GetId())
+    report = evaluate(tmp_path / "gen.sdf", tmp_path / "ref.sdf").report
+    expected = {name: [] for name in METRICS}
+    for molecule in molecules[:2]:
+        ref = Chem.RemoveHs(mol_with_conformers(molecule, embed(molecule, 5, seed=1)))
+        gen = Chem.RemoveHs(mol_with_conformers(molecule, embed(molecule, 5, seed=2)))
+        rmsd = np.array(
+            [
+                [rdMolAlign.GetBestRMS(Chem.Mol(gen, confId=j), Chem.Mol(ref, confId=i)) for j in range(5)]
+                for i in range(5)
+            ]
+        )
+        expected["cov_r"].append(100.0 * (rmsd.min(1) < 0.75).mean())
+        expected["cov_p"].append(100.0 * (rmsd.min(0) < 0.75).mean())
+        expected["mat_r"].append(rmsd.min(1).mean())
+        expected["mat_p"].append(rmsd.min(0).mean())
+    assert report["n_failed"] == 1
+    for name in METRICS:
+        values = expected[name] + ([0.0] if name.startswith("cov") else [])
+        assert report["rows"]["0.75"][name]["mean"] == pytest.approx(np.mean(values), abs=1e-4)
+        assert report["rows"]["0.75"][name]["median"] == pytest.approx(np.median(values), abs=1e-4)
+        assert report["succeeded_only"]["0.75"][name]["mean"] == pytest.approx(np.mean(expected[name]), abs=1e-4)
+    assert json.loads(json.dumps(report))["schema"] == 3

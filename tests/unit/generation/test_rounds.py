@@ -1,0 +1,97 @@
+"""Tests of ``conformergen.generation.rounds``."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from support import with_made_up_energies
+from typer.testing import CliRunner
+
+import conformergen
+from conformergen.checkpoint.model import load_model
+from conformergen.cli import app
+from conformergen.commands.export import export
+from conformergen.commands.train_ranker import fit_ranker
+from conformergen.errors import MoleculeError
+from conformergen.generation.rounds import RoundSettings, ranked_energies, run_rounds
+from conformergen.generation.samples import Samples, minimise_samples
+from conformergen.io.shards import ShardEntry, write_shard
+from conformergen.records import Fallback
+from conformergen.training.ranker import RankingSettings
+
+
+@pytest.fixture(scope="module")
+def ranked_model(ranked_sets, tiny_run, tmp_path_factory):
+    """A model with a ranker."""
+    folder = tmp_path_factory.mktemp("ranked")
+    write_shard(folder / "part.h5", [ShardEntry(conformers=s.conformers, split="train") for s in ranked_sets])
+    settings = RankingSettings(steps=4, warmup=1)
+    fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
+    export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
+    return load_model(folder / "model")
+
+
+class _Serial:
+    """Stands for worker processes; remembers what it was given."""
+
+    def __init__(self, failing=False):
+        self.given, self.failing = [], failing
+
+    def map(self, function, items, *, timeout=600.0, ahead=None):
+        items = list(items)
+        self.given.append(items)
+        return [MoleculeError("crash", "worker died") if self.failing else function(item) for item in items]
+
+
+def _candidates(n_final):
+    made = with_made_up_energies("COCCNC(=O)CCO", n=12)
+    return Samples(
+        molecule=made.molecule,
+        positions=made.positions,
+        mmff_energies=made.energies,
+        fallback=np.zeros(len(made), np.uint8),
+        n_final=n_final,
+    )
+
+
+def test_fallbacks_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
+    from conformergen.generation import rounds
+
+    # The network's first draw of every candidate is refused, and every draw of one.
+    calls = []
+
+    def picky(positions, graph):
+        calls.append(1)
+        return np.array([len(calls) > 1 and i > 0 for i in range(len(positions))])
+
+    monkeypatch.setattr(rounds, "is_valid", picky)
+    mol = conformergen.generate("CCCCO", n=24, steps=1)
+    found = {c.GetProp("fallback") for c in mol.GetConformers()}
+    assert found == {"redrawn", "start"}
+    monkeypatch.undo()
+    done = CliRunner().invoke(app, ["generate", "CCCCO", "-n", "2", "-o", str(tmp_path / "a.sdf")])
+    assert done.exit_code == 0, done.output
+    assert all(m.GetProp("fallback") == Fallback.REGULAR.label for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
+
+
+def test_only_the_best_ranked_samples_enter_the_final_round(ranked_model):
+    starts, workers = _candidates(3), _Serial()
+    [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=workers)
+    assert workers.given == []
+    assert len(first) == 12
+    assert not np.array_equal(first.positions, starts.positions)
+    best = np.sort(np.argsort(ranked_energies(ranked_model.ranker, first))[:3])
+    [twice] = run_rounds(ranked_model, [starts], RoundSettings(rounds=2), workers=workers)
+    np.testing.assert_array_equal(workers.given[0][0].positions, first.positions[best])
+    assert len(twice) == 3
+    again = replace(minimise_samples(workers.given[0][0]), n_final=3)
+    [once] = run_rounds(ranked_model, [again], RoundSettings(rounds=1), workers=workers)
+    np.testing.assert_allclose(twice.positions, once.positions, atol=1e-6)
+
+
+def test_molecule_whose_minimisation_fails_keeps_its_samples(ranked_model):
+    starts = _candidates(12)
+    [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=_Serial())
+    [same] = run_rounds(ranked_model, [starts], RoundSettings(rounds=2), workers=_Serial(failing=True))
+    np.testing.assert_array_equal(same.positions, first.positions)
