@@ -7,7 +7,8 @@ For each molecule of EXCERPT the torsion search makes the candidates of ``--meth
 rankers order them, windows cut them, and COV/MAT of what would be returned is computed. ``all`` returns every
 candidate, ``nearest`` the n that are nearest to a reference: no order does better in precision at that recall. The
 share of pairs of a candidate within 0.5 Å of a reference and one that is not, in which the former is the higher, is
-printed as ``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with five seeds.
+printed as ``wrong pairs``. Means over seeds of the search, with the sum of both MAT of each; repeats are drawn with
+five seeds.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python experiments/force_data.py -o runs/forces --part 1/60
 
 Molecules are those of ``single-points``, ``candidates``, ``optimised`` and ``minima`` in ``data/training``, in a
-random order. Of each: samples of the shipped model and three steps of L-BFGS from each, single MMFF94s minima, and known GFN2-xTB minima with
-noise, each with energy (kcal/mol) and gradient (kcal/mol/Å) by tblite, accuracy 1. One ``.npz`` a part, arrays of all
-geometries in sequence; a part that is there is not made again.
+random order. Of each: samples of the shipped model and three steps of L-BFGS from each, single MMFF94s minima, and
+known GFN2-xTB minima with noise, each with energy (kcal/mol) and gradient (kcal/mol/Å) by tblite, accuracy 1. One
+``.npz`` a part, arrays of all geometries in sequence; a part that is there is not made again.
 """
 
 import argparse

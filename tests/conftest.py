@@ -121,3 +121,19 @@ def geom_folder(tmp_path):
     summary = {molecule.smiles: {"pickle_path": "drugs/a.pickle"}, "CCO": {"charge": 0}}
     (folder / "summary_drugs.json").write_text(json.dumps(summary))
     return folder
+
+
+@pytest.fixture(scope="session")
+def ranked_model(ranked_sets, tiny_run, tmp_path_factory):
+    """A model with a ranker."""
+    from conformergen.checkpoint.model import load_model
+    from conformergen.commands.export import export
+    from conformergen.commands.train_ranker import fit_ranker
+    from conformergen.training.ranker import RankingSettings
+
+    folder = tmp_path_factory.mktemp("ranked")
+    write_shard(folder / "part.h5", [ShardEntry(conformers=s.conformers, split="train") for s in ranked_sets])
+    settings = RankingSettings(steps=4, warmup=1)
+    fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
+    export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
+    return load_model(folder / "model")

@@ -7,13 +7,15 @@ from rdkit import Chem
 from torch_geometric.data import Data
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.config import load_config
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
-from conformergen.nn import NetworkSettings
+from conformergen.nn import NetworkSettings, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
+from conformergen.training.trainer import Trainer
 
 CHIRAL_ALKENE = "C[C@H](N)/C=C/C1CCCCC1"
 
@@ -106,3 +108,12 @@ def etflow_items(exchanged):
             )
         )
     return items
+
+
+def tiny_trainer(mode="recm", backbone="headwise", **training):
+    """Trainer of a very small network."""
+    overrides = [f"network.relaxation.mode={mode}", f"network.backbone={backbone}", "network.channels=16"]
+    overrides += [f"training.{key}={value}" for key, value in training.items()]
+    config = load_config("tiny", None, overrides)
+    torch.manual_seed(0)
+    return Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation=mode, device="cpu")

@@ -60,12 +60,12 @@ _ENDINGS: Final[dict[type[BaseException], tuple[int, str]]] = {
 _EXPECTED: Final[tuple[type[BaseException], ...]] = (OSError, SystemError, *_ENDINGS)
 
 
-def _ending(raised: BaseException) -> tuple[int, str] | None:
+def _ending(error_in_call: BaseException) -> tuple[int, str] | None:
     """Exit code and message of a known way to end; None for a bug.
 
     A signal that arrives while C code calls Python code becomes the cause of a SystemError.
     """
-    error = raised.__cause__ if isinstance(raised, SystemError) else raised
+    error = error_in_call.__cause__ if isinstance(error_in_call, SystemError) else error_in_call
     if isinstance(error, OSError) and error.errno in _IO_ERRORS:
         return EXIT_IO, str(error)
     found = (ending for kind, ending in _ENDINGS.items() if isinstance(error, kind))

@@ -45,9 +45,10 @@ def preprocess(
     ] = None,
 ) -> None:
     """Clean data sets and write HDF5 shards."""
-    from conformergen.commands.preprocess import PreprocessSettings, check_sources
+    from conformergen.commands.preprocess import check_sources
     from conformergen.commands.preprocess import preprocess as run
     from conformergen.datasets.pairing import PairingSettings
+    from conformergen.datasets.sources import PreprocessSettings
 
     wanted = starts if seeds is None else seeds
     minimised = starts_mmff94s if seeds_mmff94s is None else seeds_mmff94s

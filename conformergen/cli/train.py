@@ -83,7 +83,7 @@ def train(
             "step": summary.step,
             "finished": summary.finished,
             "val_loss": summary.val_loss,
-            "skipped_steps": summary.skipped,
+            "skipped_steps": summary.n_skipped,
         }
     )
 

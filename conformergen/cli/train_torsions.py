@@ -34,7 +34,7 @@ def train_torsions(
 
     def report(quality: "TorsionModelQuality") -> None:
         log(
-            f"step {quality.step} held out: {quality.alone:.3f} nats for a torsion by itself, "
+            f"step {quality.step} held out: {quality.unconditional:.3f} nats for a torsion by itself, "
             f"{quality.given:.3f} with others given"
         )
 

@@ -2,8 +2,8 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -11,55 +11,20 @@ from typing import Final
 import rdkit
 
 from conformergen.datasets.exclusion import Exclusion
-from conformergen.datasets.pairing import PairingSettings, with_starts
+from conformergen.datasets.pairing import with_starts
 from conformergen.datasets.prepare import Prepared, prepare
-from conformergen.datasets.splits import make_splitter
+from conformergen.datasets.sources import PreprocessSettings, Sources
 from conformergen.errors import InputError, MoleculeError
-from conformergen.io.formats import READERS, RawEnsemble, detect_format
+from conformergen.io.formats import RawEnsemble
 from conformergen.io.manifest import MANIFEST, Manifest, ShardLine, read_manifest, write_manifest
 from conformergen.io.shards import ShardEntry, write_shard
-from conformergen.records import Failure, Molecule
+from conformergen.records import Failure
 from conformergen.runtime.files import CLAIM, fault_point, file_digest, json_digest
 from conformergen.runtime.locks import claimed, exclusive, output_folder
 from conformergen.runtime.workers import Workers
 
 #: Time limit of one molecule with its start structures, seconds of wall time.
 _TIMEOUT: Final = 900.0
-#: Split that leaves each molecule of a shard in its part.
-_KEEP: Final = "keep"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreprocessSettings:
-    """What the shards contain.
-
-    Attributes:
-        format: Reader, or ``auto``.
-        split: ``random``, ``scaffold``, ``train`` (everything), a split file, or ``keep`` (the split of shards).
-        max_confs: Number of the lowest conformers that are kept of each molecule.
-        starts: Start structures paired with the references; None leaves them out.
-        seed: Seed of the start structures.
-        molecules_per_shard: Source molecules in one unit of work.
-        exclude_names: Shell patterns of names to leave out, for example ``geomdrugs_rot*``.
-        exclude_smiles: Lists of molecules to leave out (.smi or .csv), compared by the connectivity block of the
-            InChIKey, so that stereoisomers of a test molecule are left out too.
-    """
-
-    format: str = "auto"
-    split: str = "random"
-    max_confs: int = 30
-    starts: PairingSettings | None = field(default_factory=PairingSettings)
-    seed: int = 0
-    molecules_per_shard: int = 2000
-    exclude_names: tuple[str, ...] = ()
-    exclude_smiles: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.format != "auto" and self.format not in READERS:
-            raise InputError(f"{self.format!r} is not one of auto, {', '.join(READERS)}", setting="format")
-        for name in ("max_confs", "molecules_per_shard"):
-            if getattr(self, name) < 1:
-                raise InputError("must be at least 1", setting=name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +67,7 @@ def preprocess(
         LockedError: When another run works on ``out``, or, with ``join``, one that does not share it.
     """
     with output_folder(out, join=join) as owned, Workers(jobs, isolated=owned.previous_run_died) as workers:
-        run = _Run(_Source(sources, settings), out, settings, workers)
+        run = _Run(Sources(sources, settings), out, settings, workers)
         run(progress)
         if not owned.is_last():
             return None
@@ -133,7 +98,7 @@ def check_sources(sources: Sequence[Path], settings: PreprocessSettings) -> dict
     Raises:
         InputError: As ``preprocess``.
     """
-    source, exclusion = _Source(sources, settings), Exclusion(settings.exclude_names, settings.exclude_smiles)
+    source, exclusion = Sources(sources, settings), Exclusion(settings.exclude_names, settings.exclude_smiles)
     counts: Counter[str] = Counter()
     for raw in exclusion(source.read()):
         counts["requested"] += 1
@@ -146,34 +111,10 @@ def check_sources(sources: Sequence[Path], settings: PreprocessSettings) -> dict
     return {**counts, "excluded": exclusion.count}
 
 
-class _Source:
-    """The molecules of all sources, and the split of each.
-
-    Raises:
-        InputError: For an unknown format, an unusable split file, or ``keep`` for a source without splits.
-    """
-
-    def __init__(self, sources: Sequence[Path], settings: PreprocessSettings) -> None:
-        self.paths = sources
-        self._formats = [detect_format(s) if settings.format == "auto" else settings.format for s in sources]
-        if settings.split == _KEEP and set(self._formats) != {"shards"}:
-            raise InputError("keep is for shards, which know their split", setting="split")
-        self._splitter = None if settings.split == _KEEP else make_splitter(settings.split)
-
-    def read(self) -> Iterator[RawEnsemble]:
-        """Yield all molecules in order."""
-        for source, name in zip(self.paths, self._formats, strict=True):
-            yield from READERS[name](source)
-
-    def split(self, molecule: Molecule, raw: RawEnsemble) -> str:
-        """Part of a molecule."""
-        return raw.split if self._splitter is None else self._splitter(molecule, raw.position)
-
-
 class _Run:
     """The shards of a run: each is made unless the manifest lists it or another run works on it."""
 
-    def __init__(self, source: _Source, out: Path, settings: PreprocessSettings, workers: Workers) -> None:
+    def __init__(self, source: Sources, out: Path, settings: PreprocessSettings, workers: Workers) -> None:
         self.source, self.out, self.settings = source, out, settings
         self._map = partial(workers.map, timeout=_TIMEOUT)
         self.configuration = {"sources": [str(s) for s in source.paths], **asdict(settings)}

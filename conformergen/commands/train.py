@@ -27,7 +27,7 @@ from conformergen.runtime.locks import exclusive_output
 from conformergen.runtime.signals import StopSignals
 from conformergen.sampling import SamplingJob, equivariance_error
 from conformergen.training.diagnostics import OpenBetaWarning
-from conformergen.training.logs import TrainingLogs
+from conformergen.training.logs import TrainingLogs, log_to
 from conformergen.training.loop import LogLine, run_with_one_restart, train_loop
 from conformergen.training.trainer import Trainer
 
@@ -46,13 +46,13 @@ class TrainSummary:
         step: Last step taken.
         finished: Whether that was the last step of the run.
         val_loss: Newest validation loss of the averaged weights at beta = 0.
-        skipped: Steps skipped because of a non-finite gradient.
+        n_skipped: Steps skipped because of a non-finite gradient.
     """
 
     step: int
     finished: bool
     val_loss: float | None
-    skipped: int
+    n_skipped: int
 
 
 @exclusive_output
@@ -124,7 +124,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
                 return
             symmetry = _symmetry(held_out, config)
             with TrainingLogs(out, trainer) as logs:
-                log = _log_to(logs.write, report, OpenBetaWarning(trainer, warn).warn_if_open)
+                log = log_to(logs.write, report, OpenBetaWarning(trainer, warn).warn_if_open)
                 loop(validation, log=log, save=partial(_save, keeper), symmetry=symmetry)
 
         if not trainer.rank:
@@ -132,7 +132,9 @@ def train(  # noqa: PLR0913  one argument for each option of the command
             (out / "config.json").write_text(to_json(config) + "\n")
         run_with_one_restart(work, trainer, lambda: restore(find_checkpoints(out)), warn)
         finished = trainer.step == settings.steps
-        summary = TrainSummary(step=trainer.step, finished=finished, val_loss=keeper.newest, skipped=trainer.n_skipped)
+        summary = TrainSummary(
+            step=trainer.step, finished=finished, val_loss=keeper.newest, n_skipped=trainer.n_skipped
+        )
         if trainer.rank:
             return summary
     try:
@@ -140,16 +142,6 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     except InputError as error:
         warn(str(error))
     return summary
-
-
-def _log_to(*receivers: Callable[[LogLine], None]) -> Callable[[LogLine], None]:
-    """A function that hands each log line to all receivers."""
-
-    def log(line: LogLine) -> None:
-        for receive in receivers:
-            receive(line)
-
-    return log
 
 
 def _save(keeper: CheckpointKeeper, trainer: Trainer, val_loss: float | None) -> None:

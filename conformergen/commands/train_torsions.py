@@ -44,12 +44,12 @@ class TorsionModelQuality:
 
     Attributes:
         step: Step of the weights that were kept.
-        alone: Of each torsion by itself.
+        unconditional: Of each torsion by itself.
         given: With a random part of the other torsions given.
     """
 
     step: int
-    alone: float
+    unconditional: float
     given: float
 
 
@@ -96,7 +96,7 @@ def fit_torsion_model(
     kept: list[TorsionModelQuality] = []
 
     def keep(step: int, nats: tuple[float, float], improved: bool) -> None:  # noqa: FBT001  a result, not an option
-        quality = TorsionModelQuality(step=step, alone=nats[0], given=nats[1])
+        quality = TorsionModelQuality(step=step, unconditional=nats[0], given=nats[1])
         if improved:
             kept.append(quality)
             weights = {name: w.numpy().astype(np.float16) for name, w in trainer.averaged.items()}

@@ -246,6 +246,7 @@ def read_report(path: Path) -> Report:
             curve=values["curve"],
             molecules=[_molecule_row(m) for m in values["molecules"]],
             unscored=values["unscored"],
+            n_unused_generated=values.get("n_unused_generated", 0),
             generated_by=values.get("generated_by", []),
             program=values["program"],
             rdkit_version=values["rdkit"],

@@ -118,11 +118,11 @@ def group_rmsd_matrix(
         half_energy = 0.5 * ((xs**2).sum((1, 2)) + (ys**2).sum((1, 2)))
         best = np.full(len(xs), -np.inf)
         for o in group.outer:
-            turned = ys[:, o]
-            fixed = np.einsum("pmi,pmj->pij", xs[:, still], turned[:, still])
+            permuted = ys[:, o]
+            fixed = np.einsum("pmi,pmj->pij", xs[:, still], permuted[:, still])
             if group.blocks:
                 best = np.maximum(best, 0.0)
-                _search(fixed, [_correlations(xs, turned, b) for b in group.blocks], best)
+                _search(fixed, [_correlations(xs, permuted, b) for b in group.blocks], best)
             else:
                 best = np.maximum(best, largest_root(fixed))
         result[part] = np.sqrt(np.maximum(2.0 * (half_energy - best) / n, 0.0))

@@ -33,13 +33,13 @@ def hop_counts(graph: MolGraph) -> UInt8[np.ndarray, "atom atom"]:
     return np.minimum(hops, MAX_HOPS).astype(np.uint8)
 
 
-def rotatable_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotor 2"], Bool[np.ndarray, "rotor atom"]]:
+def rotatable_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotatable 2"], Bool[np.ndarray, "rotatable atom"]]:
     """Single bonds outside rings whose ends have further neighbours, and the atoms beyond each: the fewer ones.
 
     Those move when the bond turns; the second end is the one beside them.
     """
     n, degrees = graph.n_atoms, np.bincount(graph.bonds.ravel(), minlength=graph.n_atoms)
-    rotors, beyond = [], []
+    bonds, beyond = [], []
     for index, (j, k) in enumerate(graph.bonds.tolist()):
         if graph.bond_types[index] != _SINGLE or min(degrees[j], degrees[k]) < 2:
             continue
@@ -50,9 +50,9 @@ def rotatable_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotor 2"], Bool
             continue
         if (side == side[k]).sum() > (side == side[j]).sum():
             j, k = k, j
-        rotors.append((j, k))
+        bonds.append((j, k))
         beyond.append((side == side[k]) & (np.arange(n) != k))
-    return np.array(rotors, dtype=np.int64).reshape(-1, 2), np.array(beyond, dtype=bool).reshape(-1, n)
+    return np.array(bonds, dtype=np.int64).reshape(-1, 2), np.array(beyond, dtype=bool).reshape(-1, n)
 
 
 def bonds_kept(positions: Float[np.ndarray, "conf atom 3"], graph: MolGraph) -> Bool[np.ndarray, " conf"]:

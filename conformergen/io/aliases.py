@@ -15,7 +15,7 @@ _CHECKPOINT_KEYS: Final = {
     "skipped_lately": "recent_skips",
 }
 #: Keys of the statistics of a finished reference ensemble and of its settings.
-_SEARCH_KEYS: Final = {"level": "theory"}
+_SEARCH_KEYS: Final = {"level": "theory", "starts_per_rotor": "starts_per_torsion"}
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -27,8 +27,9 @@ def modern_configuration(values: Mapping[str, Any]) -> dict[str, Any]:
     modern = _renamed(values, {"seeds": "starts"})
     if isinstance(modern.get("starts"), Mapping):
         modern["starts"] = _renamed(modern["starts"], _PAIRING_KEYS)
-        pairing = modern["starts"].get("pairing")
-        modern["starts"]["pairing"] = PAIRINGS.get(pairing, pairing)
+        if "pairing" in modern["starts"]:
+            pairing = modern["starts"]["pairing"]
+            modern["starts"]["pairing"] = PAIRINGS.get(pairing, pairing)
     if isinstance(modern.get("reference"), Mapping):
         modern["reference"] = _renamed(modern["reference"], _SEARCH_KEYS)
     return modern

@@ -169,8 +169,8 @@ class HeadwiseNetwork(Backbone):
         moved = centre(self.readout(v * self.readout_gate(x)[:, :, None])[..., 0], graph)
         if self.torsions is None:
             return moved
-        turned = turn_bonds(graph, positions, self.torsions(graph, positions, x, v, p, a))
-        return moved + without_rotation(graph, positions, turned - positions)
+        rotated = turn_bonds(graph, positions, self.torsions(graph, positions, x, v, p, a))
+        return moved + without_rotation(graph, positions, rotated - positions)
 
     def features(
         self, graph: GraphBatch, positions: Float[Tensor, "batch atom 3"], noise: Float[Tensor, " batch"]

@@ -43,7 +43,7 @@ class TorsionReadout(nn.Module):
         v: Float[Tensor, "batch atom 3 channel"],
         p: Float[Tensor, "batch atom odd"],
         a: Float[Tensor, "batch atom 3 odd"],
-    ) -> Float[Tensor, "batch rotor"]:
+    ) -> Float[Tensor, "batch rotatable"]:
         """Angle of each bond, radians; the same whichever end comes first."""
         batch = torch.arange(len(positions), device=positions.device)[:, None]
         j, k = graph.rotatable_bonds.unbind(-1)
@@ -63,7 +63,7 @@ class TorsionReadout(nn.Module):
         return _UNIT * (self.weights(even) * odd).sum(-1)
 
 
-def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "batch rotor"]) -> Positions:
+def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "batch rotatable"]) -> Positions:
     """Positions after every bond has turned what lies beyond it by its angle, radians."""
     batch = torch.arange(len(positions), device=positions.device)
     for index in range(graph.rotatable_bonds.shape[1]):

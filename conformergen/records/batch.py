@@ -19,8 +19,8 @@ class GraphBatch:
         relations: 0, 1 cis or 2 trans across a stereo double bond.
         handedness: Requested sign of the signed volume at a stereocentre, 0 elsewhere; a pseudoscalar.
         centre_neighbours: Four neighbours in canonical order; the atom itself, four times, elsewhere.
-        rotors: Ends of the bonds that can turn; atom 0 twice on padding.
-        turned: Atoms that move with the second end, without it.
+        rotatable_bonds: Ends of the rotatable bonds; atom 0 twice on padding.
+        moving_atoms: Atoms that move with the second end, without it.
     """
 
     atomic_numbers: Int64[Tensor, "batch atom"]
@@ -31,8 +31,8 @@ class GraphBatch:
     relations: Int64[Tensor, "batch atom atom"]
     handedness: Float[Tensor, "batch atom"]
     centre_neighbours: Int64[Tensor, "batch atom 4"]
-    rotatable_bonds: Int64[Tensor, "batch rotor 2"]
-    moving_atoms: Bool[Tensor, "batch rotor atom"]
+    rotatable_bonds: Int64[Tensor, "batch rotatable 2"]
+    moving_atoms: Bool[Tensor, "batch rotatable atom"]
 
     def to(self, target: "device | str") -> "GraphBatch":
         """Copy to a device."""

@@ -105,7 +105,7 @@ def n_starts(mol: Chem.Mol, settings: ReferenceSettings) -> int:
         sum(mol.GetAtomWithIdx(i).GetHybridization() == Chem.HybridizationType.SP3 for i in ring) >= _FLEXIBLE_RING
         for ring in mol.GetRingInfo().AtomRings()
     )
-    wanted = settings.starts_per_rotor * (n_rotatable_bonds + 2 * flexible_rings)
+    wanted = settings.starts_per_torsion * (n_rotatable_bonds + 2 * flexible_rings)
     return int(np.clip(wanted, settings.min_starts, settings.max_starts))
 
 

@@ -19,7 +19,7 @@ class ReferenceSettings:
         theory: Level of theory of the final geometries and energies, one of ``THEORIES``.
         engine: Entry of ``refinement.engines.ENGINES``; ``auto`` takes what is installed.
         ewin: Energy window of the result, kcal/mol.
-        starts_per_rotor: Starts for each rotatable bond; a flexible ring counts as two.
+        starts_per_torsion: Starts for each rotatable bond; a flexible ring counts as two.
         min_starts: Smallest number of starts.
         max_starts: Largest number of starts.
         md_runs: Metadynamics runs, at most the length of the ladder.
@@ -35,7 +35,7 @@ class ReferenceSettings:
     theory: str = "gfn2-xtb"
     engine: str = "auto"
     ewin: float = 6.0
-    starts_per_rotor: int = 30
+    starts_per_torsion: int = 30
     min_starts: int = 60
     max_starts: int = 300
     md_runs: int = 4
@@ -62,10 +62,10 @@ class ReferenceSettings:
         GFN2-xTB: half the starts, two short runs, the 30 lowest conformers. GFN-FF: a fifth of the starts, one short
         run, the 50 lowest conformers.
         """
-        size: dict[str, Any] = {"starts_per_rotor": 15, "min_starts": 30, "max_starts": 150, "md_runs": 2}
+        size: dict[str, Any] = {"starts_per_torsion": 15, "min_starts": 30, "max_starts": 150, "md_runs": 2}
         kept: dict[str, Any] = {"max_crude": 50, "max_final": 30}
         if theory == "gfn-ff":
-            size = {"starts_per_rotor": 6, "min_starts": 16, "max_starts": 40, "md_runs": 1}
+            size = {"starts_per_torsion": 6, "min_starts": 16, "max_starts": 40, "md_runs": 1}
             kept = {"max_final": 50}
         return cls(**{"theory": theory, "md_ps": 4.0, "crossings": 0, **size, **kept, **changes})
 

@@ -33,8 +33,9 @@ class ReferenceTask:
     def path(self) -> Path:
         """File of the finished ensemble: a digest of everything that its content depends on."""
         settings = asdict(self.settings)
-        # The digest was defined when the setting had this name; units of earlier versions are found by it.
+        # The digest was defined when the settings had these names; units of earlier versions are found by it.
         settings["level"] = settings.pop("theory")
+        settings["starts_per_rotor"] = settings.pop("starts_per_torsion")
         text = json.dumps([self.record.smiles, self.record.name, settings, self.seed], sort_keys=True)
         return Path(self.folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 

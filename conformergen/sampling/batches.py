@@ -86,7 +86,7 @@ def sample_batch(
     dtype: torch.dtype = torch.float32,
     frame: Tensor | None = None,
 ) -> list[Float32[np.ndarray, "_ 3"]]:
-    """Positions of each job in Å; ``frame`` (3, 3) turns all noise and seeds, and so an equivariant result."""
+    """Positions of each job in Å; ``frame`` (3, 3) turns all noise and starts, and so an equivariant result."""
     turn = torch.eye(3, device=device, dtype=dtype) if frame is None else frame.to(device, dtype).T
     graph = collate_graphs([molecule_tables(job.molecule) for job in jobs]).to(device)
     n = graph.mask.shape[1]
@@ -142,12 +142,12 @@ def equivariance_error(
 ) -> float:
     """RMS distance in Å between conformers sampled in a turned frame and turned conformers, over all atoms.
 
-    Initial and later noise and seeds are turned by one random rotation: zero, up to rounding, for an equivariant
+    Initial and later noise and starts are rotated by one random rotation: zero, up to rounding, for an equivariant
     sampler, however many steps it takes.
     """
     rotation = haar_rotations(torch.randn(1, 4, generator=torch.Generator().manual_seed(seed)))[0]
-    plain = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device)
-    turned = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device, frame=rotation)
-    wanted = [p @ rotation.numpy().T for p in plain]
-    squares = np.concatenate([((t - w) ** 2).sum(-1) for t, w in zip(turned, wanted, strict=True)])
+    unrotated = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device)
+    rotated = sample_batch(network, diffusion, jobs, settings, seed=seed, device=device, frame=rotation)
+    wanted = [p @ rotation.numpy().T for p in unrotated]
+    squares = np.concatenate([((t - w) ** 2).sum(-1) for t, w in zip(rotated, wanted, strict=True)])
     return float(np.sqrt(squares.mean()))

@@ -89,9 +89,9 @@ def torsion_features(
             if other != y:
                 offsets[1, :, r, s] += _handedness(positions, centre, y, other, z)
     middles = quartets[:, 1:3]
-    bonds_apart = hops[middles[:, None, :, None], middles[None, :, None]].min((2, 3)) + 1
-    np.fill_diagonal(bonds_apart, 0)
-    of_graph = np.broadcast_to(np.stack([bonds_apart, shared_ends])[:, None], (2, *offsets.shape[1:]))
+    bonds_between = hops[middles[:, None, :, None], middles[None, :, None]].min((2, 3)) + 1
+    np.fill_diagonal(bonds_between, 0)
+    of_graph = np.broadcast_to(np.stack([bonds_between, shared_ends])[:, None], (2, *offsets.shape[1:]))
     return TorsionFeatures(
         elements=np.array([[codes.get(int(z), len(ELEMENTS)) for z in graph.atomic_numbers]]),
         features=np.minimum(graph.atom_features.astype(np.int64), np.array(FEATURE_SIZES) - 1)[None],

@@ -8,8 +8,8 @@ from conformergen.training.trainer import Trainer
 
 #: Beta above which a block counts as open at half time.
 OPEN_BETA: Final = 0.02
-#: Number of steps from which on betas have settled at half time.
-_SETTLED_STEPS: Final = 1000
+#: Number of steps from which on betas have converged at half time.
+_MIN_STEPS: Final = 1000
 
 
 class OpenBetaWarning:
@@ -22,7 +22,7 @@ class OpenBetaWarning:
     def warn_if_open(self, line: LogLine) -> None:
         """Look at the betas of the first layer."""
         steps, mode = self._trainer.settings.steps, self._trainer.relaxation.settings.mode
-        half_time = steps // 2 <= line.step < steps and steps >= _SETTLED_STEPS
+        half_time = steps // 2 <= line.step < steps and steps >= _MIN_STEPS
         if self._warned or not half_time or not self._trainer.branches or mode not in ("recm", "learned"):
             return
         self._warned = True

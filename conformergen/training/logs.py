@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +60,16 @@ class TrainingLogs:
             for key, value in values.items():
                 if key != "step" and isinstance(value, float):
                     self._board.add_scalar(key, value, line.step)
+
+
+def log_to(*receivers: Callable[[LogLine], None]) -> Callable[[LogLine], None]:
+    """A function that hands each log line to all receivers, in their order."""
+
+    def log(line: LogLine) -> None:
+        for receive in receivers:
+            receive(line)
+
+    return log
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -103,7 +103,7 @@ def read_torsion_sets(path: Path) -> list[TorsionSet]:
             features=TorsionFeatures(**{name: column[i].astype(np.int64) for name, column in columns.items()}),
             radians=radians[i].astype(np.float32),
             energies=energies[i].astype(np.float32),
-            held_out=held,
+            held_out=held_out[i],
         )
-        for i, held in enumerate(held_out)
+        for i in range(len(smiles))
     ]

@@ -8,7 +8,10 @@ from conformergen.errors import InputError
 
 
 def test_checkpoint_is_described_with_the_digests_of_its_networks():
-    assert describe("default")["networks"] == load_model().digests
+    facts, digests = describe("default"), load_model().digests
+    assert facts["sha256"] == digests["denoiser"]
+    assert facts["ranker sha256"] == digests["ranker"]
+    assert facts["torsion model sha256"] == digests["torsion_model"]
 
 
 def test_shards_are_described_by_their_counts(shard_folder):

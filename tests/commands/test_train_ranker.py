@@ -31,17 +31,6 @@ def shard(ranked_sets, tmp_path):
     return path
 
 
-@pytest.fixture(scope="module")
-def ranked_model(ranked_sets, tiny_run, tmp_path_factory):
-    """A model with a ranker."""
-    folder = tmp_path_factory.mktemp("ranked")
-    write_shard(folder / "part.h5", [ShardEntry(conformers=s.conformers, split="train") for s in ranked_sets])
-    settings = RankingSettings(steps=4, warmup=1)
-    fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
-    export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
-    return load_model(folder / "model")
-
-
 def _candidates(n_final):
     made = with_made_up_energies("COCCNC(=O)CCO", n=12)
     return Samples(

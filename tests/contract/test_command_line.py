@@ -1,18 +1,22 @@
 """The command line as a user meets it."""
 
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rdkit import Chem
 from typer.testing import CliRunner
 
 import conformergen
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.cli import app
 from conformergen.cli.generate import generate as command
+from conformergen.errors import InputError
 from conformergen.generation.settings import GenerateSettings
 from conformergen.io.formats import read_ensembles
 
@@ -66,6 +70,7 @@ def test_generate_and_evaluate_through_the_command_line(tmp_path):
         (["generate", "CCO", "--method", "nope"], 2, "not one of"),
         (["generate", "missing.smi"], 2, "no such file"),
         (["generate", "CCO", "-n", "zero"], 2, "-n"),
+        (["generate", "CCO", "--torsion", "CCCC"], 2, "--torsion"),
         (["generate", "CCO", "--checkpoint", "nope"], 2, "neither a checkpoint folder"),
         (["train", "--data", "nowhere", "-o", "x"], 2, "no manifest.json"),
         (["info", "nowhere"], 2, "neither a checkpoint"),
@@ -99,3 +104,78 @@ def test_failures_that_are_allowed_are_no_error(tmp_path):
     assert CliRunner().invoke(app, command).exit_code == 1
     assert CliRunner().invoke(app, [*command, "--max-failures", "1"]).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--max-failures", "-1"]).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    """A phenyl ring with its first side-chain atom, somewhere in space, as SDF."""
+    molecule = molecule_from_smiles("Oc1ccccc1")
+    mol = Chem.RemoveHs(mol_with_conformers(molecule, embed(molecule, 1, seed=3) + 20.0))
+    path = tmp_path_factory.mktemp("core") / "core.sdf"
+    with Chem.SDWriter(str(path)) as writer:
+        writer.write(mol)
+    return path, mol
+
+
+def test_core_stays_where_the_template_has_it(core, tmp_path):
+    path, template = core
+    out = tmp_path / "a.sdf"
+    command = [
+        "generate",
+        "CC(C)NCC(O)COc1ccc(CC(N)=O)cc1",
+        "-n",
+        "6",
+        "--method",
+        "etkdg+mmff94s",
+        "--core",
+        str(path),
+    ]
+    done = CliRunner().invoke(app, [*command, "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    places = template.GetConformer().GetPositions()
+    mols = list(Chem.SDMolSupplier(str(out)))
+    assert len(mols) == 6
+    for mol in mols:
+        match = mol.GetSubstructMatch(template)
+        np.testing.assert_allclose(mol.GetConformer().GetPositions()[list(match)], places, atol=1e-3)
+    energies = [float(m.GetProp("energy_kcal")) for m in mols]
+    assert energies == sorted(energies)
+    for wrong in (["--method", "model"], ["--refine", "mmff94s"]):
+        assert CliRunner().invoke(app, [*command, *wrong, "-o", str(out)]).exit_code == 2
+    failed = CliRunner().invoke(app, ["generate", "CCCC", *command[2:], "-o", str(tmp_path / "b.sdf")])
+    assert failed.exit_code == 1
+    assert json.loads((tmp_path / "b.sdf.failures.jsonl").read_text())["reason"] == "domain"
+
+
+def test_viewer_page_is_self_contained_and_escapes_names(tmp_path):
+    source, page = tmp_path / "a.sdf", tmp_path / "a.html"
+    (tmp_path / "in.smi").write_text("CCCCO </script><b>x\nC[C@H](N)C(=O)O two\n")
+    for line in (
+        [
+            "generate",
+            str(tmp_path / "in.smi"),
+            "-n",
+            "3",
+            "--method",
+            "etkdg",
+            "--refine",
+            "mmff94s",
+            "-o",
+            str(source),
+        ],
+        ["view", str(source), "-o", str(page)],
+    ):
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert "<b>x" not in text
+    assert 'src="http' not in text
+    data = json.loads(text.split("const molecules = ")[1].split(";\n")[0])
+    assert [len(m["blocks"]) for m in data] == [3, 3]
+    assert len(data[0]["energies"]) == 3
+    assert len(data[0]["torsions"][0]) == len(data[0]["torsion_names"]) > 0
+    assert CliRunner().invoke(app, ["view", str(tmp_path / "none.sdf"), "-o", str(page)]).exit_code == 2
+    mol = conformergen.generate("CCO", n=2)
+    assert "iframe" in conformergen.view(mol)._repr_html_()
+    with pytest.raises(InputError, match="no conformers"):
+        conformergen.view(Chem.MolFromSmiles("CCO"))

@@ -57,14 +57,14 @@ def conformers(smiles: str, n: int) -> Chem.Mol:
 def _sets(mol: Chem.Mol, n_ref: int) -> tuple[Chem.Mol, Chem.Mol, np.ndarray, np.ndarray]:
     """References and samples of one molecule's conformers, as molecules and as arrays."""
     positions = np.array([c.GetPositions() for c in mol.GetConformers()])
-    sides = []
+    ensembles = []
     for part in (range(n_ref), range(n_ref, len(positions))):
-        side = Chem.Mol(mol)
-        side.RemoveAllConformers()
+        ensemble = Chem.Mol(mol)
+        ensemble.RemoveAllConformers()
         for i in part:
-            side.AddConformer(Chem.Conformer(mol.GetConformer(i)), assignId=True)
-        sides.append(side)
-    return sides[0], sides[1], positions[:n_ref], positions[n_ref:]
+            ensemble.AddConformer(Chem.Conformer(mol.GetConformer(i)), assignId=True)
+        ensembles.append(ensemble)
+    return ensembles[0], ensembles[1], positions[:n_ref], positions[n_ref:]
 
 
 def usual(source: Path | None = None) -> Iterator[Comparison]:

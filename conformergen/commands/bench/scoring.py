@@ -42,16 +42,16 @@ def _plan(source: Path | None) -> list[tuple[str, int]]:
 def _task(name: str, smiles: str, k: int, rng: np.random.Generator) -> ScoringTask:
     """K references and 2K samples: the scorer's time does not depend on how good they are."""
     mol = conformers(smiles, _EMBEDDED)
-    sides = []
+    ensembles = []
     for count in (k, 2 * k):
-        side = []
+        ensemble = []
         for _ in range(count):
             one = Chem.Mol(mol, confId=int(rng.integers(_EMBEDDED)))
             conformer = one.GetConformer()
             conformer.SetPositions(conformer.GetPositions() + rng.normal(0.0, _NOISE, (one.GetNumAtoms(), 3)))
-            side.append(one)
-        sides.append(side)
-    return ScoringTask(name=name, smiles=smiles, references=sides[0], samples=sides[1])
+            ensemble.append(one)
+        ensembles.append(ensemble)
+    return ScoringTask(name=name, smiles=smiles, references=ensembles[0], samples=ensembles[1])
 
 
 def evaluate(source: Path | None = None) -> Iterator[Comparison]:

@@ -50,9 +50,9 @@ def changes(
     angles, torsions = internal_coordinates(graph)
     lengths = [np.linalg.norm(x[graph.bonds[:, 0]] - x[graph.bonds[:, 1]], axis=1) for x in (before, after)]
     bent = [_angle(x[angles[:, 0]] - x[angles[:, 1]], x[angles[:, 2]] - x[angles[:, 1]]) for x in (before, after)]
-    turned = _torsion(after, torsions) - _torsion(before, torsions)
-    turned = np.abs((turned + 180.0) % 360.0 - 180.0)
-    means = [np.abs(lengths[1] - lengths[0]), np.abs(bent[1] - bent[0]), turned]
+    rotations = _torsion(after, torsions) - _torsion(before, torsions)
+    rotations = np.abs((rotations + 180.0) % 360.0 - 180.0)
+    means = [np.abs(lengths[1] - lengths[0]), np.abs(bent[1] - bent[0]), rotations]
     bond, angle, torsion = (float(m.mean()) if m.size else 0.0 for m in means)
     return bond, angle, torsion
 

@@ -178,14 +178,14 @@ def scan(data: bytes) -> None:
             raise pickle.UnpicklingError("too many operations")
 
 
-def _to_plain(value: Any, depth: int = 0) -> Any:
+def _to_builtin(value: Any, depth: int = 0) -> Any:
     """Copy of a result that JSON can represent: numbers, strings and containers of them, without Mols."""
     if depth > MAX_DEPTH:
         raise pickle.UnpicklingError("nested too deeply")
     if isinstance(value, dict):
-        return {str(k): _to_plain(v, depth + 1) for k, v in value.items() if not isinstance(v, _Holder)}
+        return {str(k): _to_builtin(v, depth + 1) for k, v in value.items() if not isinstance(v, _Holder)}
     if isinstance(value, list | tuple):
-        return [_to_plain(v, depth + 1) for v in value if not isinstance(v, _Holder)]
+        return [_to_builtin(v, depth + 1) for v in value if not isinstance(v, _Holder)]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise pickle.UnpicklingError(f"unexpected {type(value).__name__}")
@@ -207,7 +207,7 @@ def load_mols(data: bytes) -> bytes:
     if not isinstance(content, dict):
         raise pickle.UnpicklingError("neither a GEOM file, a dict of lists of Mols, nor PyG Data")
     if isinstance(content.get("conformers"), list):
-        return _pack(_to_plain(content), _columns([conformer["rd_mol"].mol() for conformer in content["conformers"]]))
+        return _pack(_to_builtin(content), _columns([conformer["rd_mol"].mol() for conformer in content["conformers"]]))
     for key, mols in content.items():
         if not isinstance(key, str) or not isinstance(mols, list) or not all(isinstance(m, _Holder) for m in mols):
             raise pickle.UnpicklingError("neither a GEOM file nor a dict of lists of Mols")
@@ -218,7 +218,7 @@ def load_mols(data: bytes) -> bytes:
 def _load_data(items: list[Mapping[str, Any]]) -> bytes:
     """Samples and references of each ``Data``; consecutive ``Data`` of one SMILES are joined."""
     keys: list[str] = []
-    sides: dict[str, list[list[Chem.Mol]]] = {"samples": [], "references": []}
+    ensembles: dict[str, list[list[Chem.Mol]]] = {"samples": [], "references": []}
     for item in items:
         smiles = item.get("smiles")
         if not isinstance(smiles, str):
@@ -229,16 +229,16 @@ def _load_data(items: list[Mapping[str, Any]]) -> bytes:
             "references": _with_positions(graph, item.get("pos_ref")),
         }
         if "pos_gen" not in item and keys and keys[-1] == smiles:
-            sides["samples"][-1] += own["samples"]
+            ensembles["samples"][-1] += own["samples"]
             continue
         keys.append(smiles)
         for name, mols in own.items():
-            sides[name].append(mols)
-    header: dict[str, Any] = {"keys": keys, "counts": [len(mols) for mols in sides["samples"]]}
-    arrays = _columns([mol for mols in sides["samples"] for mol in mols])
-    if any(sides["references"]):
-        header["reference_counts"] = [len(mols) for mols in sides["references"]]
-        references = _columns([mol for mols in sides["references"] for mol in mols])
+            ensembles[name].append(mols)
+    header: dict[str, Any] = {"keys": keys, "counts": [len(mols) for mols in ensembles["samples"]]}
+    arrays = _columns([mol for mols in ensembles["samples"] for mol in mols])
+    if any(ensembles["references"]):
+        header["reference_counts"] = [len(mols) for mols in ensembles["references"]]
+        references = _columns([mol for mols in ensembles["references"] for mol in mols])
         arrays |= {f"reference_{name}": array for name, array in references.items()}
     return _pack(header, arrays)
 

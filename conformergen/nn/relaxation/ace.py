@@ -24,7 +24,7 @@ class AdaptiveConstrained(RelaxationMode):
 
     @staticmethod
     def form(settings: RelaxationSettings) -> BranchForm:
-        """Unit branch, fully open; multipliers and slack start at 0."""
+        """Unit branch, fully open; multipliers and resilience start at 0."""
         del settings
         return BranchForm(beta=1.0, memory=(0.0, 0.0))
 
@@ -32,12 +32,12 @@ class AdaptiveConstrained(RelaxationMode):
         """One primal and one dual step."""
         del step
         rate, dual_rate = self.settings.ace_rate, self.settings.ace_dual_rate
-        gamma, (multiplier, slack) = branch.beta, branch.memory.unbind(1)
+        gamma, (multiplier, resilience) = branch.beta, branch.memory.unbind(1)
         gradient = -branch.scale * sums[:, 0]
         if self.settings.ace_constraint == "equality":
             gamma.sub_(rate * (gradient + multiplier))
             multiplier.add_(dual_rate * gamma)
             return
         gamma.sub_(rate * (gradient + multiplier * torch.sign(gamma)))
-        slack.sub_(rate * (slack - multiplier))
-        multiplier.add_(dual_rate * (gamma.abs() - slack)).clamp_(min=0.0)
+        resilience.sub_(rate * (resilience - multiplier))
+        multiplier.add_(dual_rate * (gamma.abs() - resilience)).clamp_(min=0.0)

@@ -51,8 +51,8 @@ class AnnealedRelaxation(RelaxationMode):
             z = branch.inputs[source]
             out = block(z)
             size = size + out.square().mean()
-            for turned_in, turned_out in zip(self._turn(z), self._turn(out), strict=True):
-                lie = lie + (block(turned_in) - turned_out).square().mean()
+            for rotated_in, rotated_out in zip(self._turn(z), self._turn(out), strict=True):
+                lie = lie + (block(rotated_in) - rotated_out).square().mean()
         return (lie + _EPSILON).sqrt() + (size + _EPSILON).sqrt()
 
     def update(self, branch: RelaxedBranch, sums: Tensor, *, step: int) -> None:

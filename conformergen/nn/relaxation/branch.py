@@ -126,8 +126,8 @@ class LinearBlock(nn.Module):
         if self.unit:
             gain = (self.d_out * self.mul_out / self.squared_norm().clamp(min=TINY)).sqrt()
         if self.same_l and not self.dense:
-            turned = torch.einsum("rac,ro->crao", self._turns(), self.a * gain)
-            out = (z @ self.b.T).flatten(-2) @ turned.flatten(2).flatten(0, 1)
+            rotated = torch.einsum("rac,ro->crao", self._turns(), self.a * gain)
+            out = (z @ self.b.T).flatten(-2) @ rotated.flatten(2).flatten(0, 1)
         elif self.dense:
             out = z.flatten(-2) @ (self._weight() * gain).T
         else:

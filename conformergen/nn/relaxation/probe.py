@@ -77,8 +77,8 @@ class SymmetryProbe(nn.Module):
             quaternions = torch.randn(_ROTATIONS, 4, generator=rng)
             angles = o3.quaternion_to_angles(nn.functional.normalize(quaternions, dim=-1))
             turns = self.irreps.D_from_angles(*angles).to(features)
-            turned = torch.einsum("kij,nj->kni", turns, features)
-        gap = (self.u(features) - self.u(turned).mean(0)).mean(0)
+            rotated = torch.einsum("kij,nj->kni", turns, features)
+        gap = (self.u(features) - self.u(rotated).mean(0)).mean(0)
         h = (1.0 - self.lam) * self.state + self.lam * self.kappa * gap
         self.pending = h.detach()
         return torch.tanh((h.square().sum() + 1e-12).sqrt())

@@ -1,9 +1,10 @@
 """Tests of ``conformergen.datasets.ranked``."""
 
-from conformergen.training.ranking_data import with_baseline
+from conformergen.chem import mmff_energies, mol_with_conformers
 
 
-def test_baseline_has_an_energy_for_each_conformer(ranked_sets):
+def test_baseline_is_the_force_field_energy_of_each_conformer(ranked_sets):
     for ranked in ranked_sets:
-        assert len(ranked.baseline) == len(ranked.conformers)
-        assert (with_baseline(ranked.conformers).baseline == ranked.baseline).all()
+        conformers = ranked.conformers
+        mol = mol_with_conformers(conformers.molecule, conformers.positions)
+        assert (ranked.baseline == mmff_energies(mol)).all()

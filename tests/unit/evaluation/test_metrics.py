@@ -1,14 +1,10 @@
 """Tests of ``conformergen.evaluation.metrics``."""
 
-import json
-
 import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdMolAlign
 
-from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
-from conformergen.commands.evaluate import evaluate
 from conformergen.evaluation.metrics import METRICS
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.evaluation.summary import molecule_values
@@ -87,38 +83,3 @@ def test_scores_are_the_published_evaluators():
     expected = [(matrix.min(1) < 0.5).mean(), matrix.min(1).mean(), (matrix.min(0) < 0.5).mean(), matrix.min(0).mean()]
     for metric, value in zip(METRICS.values(), expected, strict=True):
         assert metric.function(matrix, 0.5) == pytest.approx(value, abs=1e-9)
-
-
-def test_cov_and_mat_are_the_published_evaluators(tmp_path):
-    """Line by line after torsional diffusion's protocol, one molecule failed."""
-    molecules = [molecule_from_smiles(s, name=f"m{i}") for i, s in enumerate(("CCCCO", "CC(C)CCC(=O)O", "CCOCC"))]
-    for path, seed, chosen in ((tmp_path / "ref.sdf", 1, molecules), (tmp_path / "gen.sdf", 2, molecules[:2])):
-        with Chem.SDWriter(str(path)) as writer:
-            for molecule in chosen:
-                mol = mol_with_conformers(molecule, embed(molecule, 5, seed=seed))
-                mol.SetProp("_Name", molecule.name)
-                mol.SetProp("THREE", molecule.smiles)
-                for conformer in mol.GetConformers():
-                    writer.write(mol, confId=conformer.GetId())
-    report = evaluate(tmp_path / "gen.sdf", tmp_path / "ref.sdf").report
-    expected = {name: [] for name in METRICS}
-    for molecule in molecules[:2]:
-        ref = Chem.RemoveHs(mol_with_conformers(molecule, embed(molecule, 5, seed=1)))
-        gen = Chem.RemoveHs(mol_with_conformers(molecule, embed(molecule, 5, seed=2)))
-        rmsd = np.array(
-            [
-                [rdMolAlign.GetBestRMS(Chem.Mol(gen, confId=j), Chem.Mol(ref, confId=i)) for j in range(5)]
-                for i in range(5)
-            ]
-        )
-        expected["cov_r"].append(100.0 * (rmsd.min(1) < 0.75).mean())
-        expected["cov_p"].append(100.0 * (rmsd.min(0) < 0.75).mean())
-        expected["mat_r"].append(rmsd.min(1).mean())
-        expected["mat_p"].append(rmsd.min(0).mean())
-    assert report["n_failed"] == 1
-    for name in METRICS:
-        values = expected[name] + ([0.0] if name.startswith("cov") else [])
-        assert report["rows"]["0.75"][name]["mean"] == pytest.approx(np.mean(values), abs=1e-4)
-        assert report["rows"]["0.75"][name]["median"] == pytest.approx(np.median(values), abs=1e-4)
-        assert report["succeeded_only"]["0.75"][name]["mean"] == pytest.approx(np.mean(expected[name]), abs=1e-4)
-    assert json.loads(json.dumps(report))["schema"] == 3

@@ -22,7 +22,7 @@ def test_report_survives_its_file(report, tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(report.to_json()))
     again = read_report(path)
-    assert again.main == report.main
+    assert {name: row.mean for name, row in again.main.items()} == {n: row.mean for n, row in report.main.items()}
     assert [m.values for m in again.molecules] == [m.values for m in report.molecules]
     assert (again.n_unused_generated, list(again.generated_by)) == (2, ["x"])
 

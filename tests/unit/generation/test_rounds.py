@@ -3,33 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from rdkit import Chem
-from support import with_made_up_energies
-from typer.testing import CliRunner
+from support import input_records, run_pipeline, with_made_up_energies
 
 import conformergen
-from conformergen.checkpoint.model import load_model
-from conformergen.cli import app
-from conformergen.commands.export import export
-from conformergen.commands.train_ranker import fit_ranker
 from conformergen.errors import MoleculeError
 from conformergen.generation.rounds import RoundSettings, ranked_energies, run_rounds
 from conformergen.generation.samples import Samples, minimise_samples
-from conformergen.io.shards import ShardEntry, write_shard
+from conformergen.generation.settings import GenerateSettings
 from conformergen.records import Fallback
-from conformergen.training.ranker import RankingSettings
-
-
-@pytest.fixture(scope="module")
-def ranked_model(ranked_sets, tiny_run, tmp_path_factory):
-    """A model with a ranker."""
-    folder = tmp_path_factory.mktemp("ranked")
-    write_shard(folder / "part.h5", [ShardEntry(conformers=s.conformers, split="train") for s in ranked_sets])
-    settings = RankingSettings(steps=4, warmup=1)
-    fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
-    export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
-    return load_model(folder / "model")
 
 
 class _Serial:
@@ -70,9 +51,8 @@ def test_fallbacks_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
     found = {c.GetProp("fallback") for c in mol.GetConformers()}
     assert found == {"redrawn", "start"}
     monkeypatch.undo()
-    done = CliRunner().invoke(app, ["generate", "CCCCO", "-n", "2", "-o", str(tmp_path / "a.sdf")])
-    assert done.exit_code == 0, done.output
-    assert all(m.GetProp("fallback") == Fallback.REGULAR.label for m in Chem.SDMolSupplier(str(tmp_path / "a.sdf")))
+    [conformers], _ = run_pipeline(GenerateSettings(n=2), input_records("CCCCO"))
+    assert (conformers.fallback == Fallback.REGULAR).all()
 
 
 def test_only_the_best_ranked_samples_enter_the_final_round(ranked_model):

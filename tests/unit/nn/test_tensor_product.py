@@ -6,10 +6,10 @@ from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_p
 from conformergen.nn import NetworkSettings, RelaxationSettings, make_backbone
 
 
-def test_distant_atoms_do_not_matter(ensembles):
+def test_a_translation_does_not_matter(ensembles):
     torch.manual_seed(0)
     relaxation = RelaxationSettings(mode="none")
-    settings = NetworkSettings(backbone="tensor-product", channels=8, odd_channels=4, layers=1, relaxation=relaxation)
+    settings = NetworkSettings(backbone="tensor-product", channels=16, odd_channels=8, layers=1, relaxation=relaxation)
     network = make_backbone(settings).eval()
     graph = collate_graphs([molecule_tables(ensembles[0].molecule)])
     x = pad_positions([ensembles[0].positions[0]], graph.mask.shape[1])

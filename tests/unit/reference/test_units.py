@@ -32,7 +32,8 @@ def test_units_of_earlier_versions_are_read(tmp_path):
     path = run_task(_task("CCO", tmp_path))
     with np.load(path) as file:
         arrays = dict(file)
-    arrays["books"] = np.array(str(arrays.pop("search_stats")).replace('"theory"', '"level"'))
+    text = arrays.pop("search_stats").tobytes().replace(b'"theory"', b'"level"')
+    arrays["books"] = np.frombuffer(text, dtype=np.uint8)
     np.savez(tmp_path / "old.npz", **arrays)
     conformers, stats = read_unit(tmp_path / "old.npz")
     assert len(conformers) > 0

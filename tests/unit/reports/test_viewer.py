@@ -4,42 +4,28 @@ import json
 
 import pytest
 from rdkit import Chem
-from typer.testing import CliRunner
 
-import conformergen
-from conformergen.cli import app
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.errors import InputError
+from conformergen.reports.viewer import view
 
 
-def test_viewer_page_is_self_contained_and_escapes_names(tmp_path):
-    source, page = tmp_path / "a.sdf", tmp_path / "a.html"
-    (tmp_path / "in.smi").write_text("CCCCO </script><b>x\nC[C@H](N)C(=O)O two\n")
-    for command in (
-        [
-            "generate",
-            str(tmp_path / "in.smi"),
-            "-n",
-            "3",
-            "--method",
-            "etkdg",
-            "--refine",
-            "mmff94s",
-            "-o",
-            str(source),
-        ],
-        ["view", str(source), "-o", str(page)],
-    ):
-        done = CliRunner().invoke(app, command)
-        assert done.exit_code == 0, done.output
-    text = page.read_text()
-    assert "<b>x" not in text
-    assert 'src="http' not in text
-    data = json.loads(text.split("const molecules = ")[1].split(";\n")[0])
-    assert [len(m["blocks"]) for m in data] == [3, 3]
-    assert len(data[0]["energies"]) == 3
-    assert len(data[0]["torsions"][0]) == len(data[0]["torsion_names"]) > 0
-    assert CliRunner().invoke(app, ["view", str(tmp_path / "none.sdf"), "-o", str(page)]).exit_code == 2
-    mol = conformergen.generate("CCO", n=2)
-    assert "iframe" in conformergen.view(mol)._repr_html_()
+def test_conformers_are_shown_with_energies_and_torsions(tmp_path):
+    molecule = molecule_from_smiles("CCCCO")
+    mol = mol_with_conformers(molecule, embed(molecule, 3, seed=0))
+    mol.SetProp("_Name", "</script><b>x")
+    for index, conformer in enumerate(mol.GetConformers()):
+        conformer.SetDoubleProp("energy_kcal", float(index))
+    shown = view(mol)
+    assert "iframe" in shown._repr_html_()
+    assert "<b>x" not in shown.page
+    data = json.loads(shown.page.split("const molecules = ")[1].split(";\n")[0])
+    assert data[0]["energies"] == [0.0, 1.0, 2.0]
+    assert len(data[0]["torsions"][0]) == len(data[0]["torsion_names"]) == 3
+    shown.save(tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == shown.page
+
+
+def test_molecule_without_conformers_is_refused():
     with pytest.raises(InputError, match="no conformers"):
-        conformergen.view(Chem.MolFromSmiles("CCO"))
+        view(Chem.MolFromSmiles("CCO"))

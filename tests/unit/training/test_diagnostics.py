@@ -1,17 +1,16 @@
 """Tests of ``conformergen.training.diagnostics``."""
 
-from types import SimpleNamespace
-
-import torch
+from support import tiny_trainer
 
 from conformergen.training.diagnostics import OPEN_BETA, OpenBetaWarning
 from conformergen.training.loop import LogLine
 
 
 def _warnings(beta, steps):
-    branch = SimpleNamespace(names=["0e>0e", "0e>1o"], beta=torch.tensor([0.9, beta]))
-    relaxation = SimpleNamespace(settings=SimpleNamespace(mode="recm"))
-    trainer = SimpleNamespace(settings=SimpleNamespace(steps=2000), relaxation=relaxation, branches=[branch])
+    trainer = tiny_trainer(steps=2000)
+    branch = trainer.branches[0]
+    branch.beta.fill_(0.0)
+    branch.beta[list(branch.names).index("0e>1o")] = beta
     found = []
     warning = OpenBetaWarning(trainer, found.append)
     for step in steps:

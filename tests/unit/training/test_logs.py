@@ -2,7 +2,8 @@
 
 import csv
 from dataclasses import replace
-from types import SimpleNamespace
+
+from support import tiny_trainer
 
 from conformergen.training.logs import METRICS, TrainingLogs
 from conformergen.training.loop import LogLine
@@ -11,10 +12,12 @@ LINE = LogLine(step=1, loss=1.0, learning_rate=1e-3, gradient_norm=1.0, max_beta
 
 
 def test_lines_after_the_restored_step_are_dropped(tmp_path):
-    with TrainingLogs(tmp_path, SimpleNamespace(step=0, branches=[])) as logs:
+    with TrainingLogs(tmp_path, tiny_trainer()) as logs:
         for step in (1, 2, 3):
             logs.write(replace(LINE, step=step))
-    with TrainingLogs(tmp_path, SimpleNamespace(step=2, branches=[])) as logs:
+    trainer = tiny_trainer()
+    trainer.step = 2
+    with TrainingLogs(tmp_path, trainer) as logs:
         logs.write(replace(LINE, step=3, loss=9.0))
     with (tmp_path / METRICS).open() as file:
         rows = list(csv.DictReader(file))

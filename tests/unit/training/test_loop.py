@@ -1,8 +1,7 @@
 """Tests of ``conformergen.training.loop``."""
 
-from types import SimpleNamespace
-
 import pytest
+from support import tiny_trainer
 
 from conformergen.errors import DivergedError
 from conformergen.training.loop import run_with_one_restart
@@ -10,7 +9,7 @@ from conformergen.training.loop import run_with_one_restart
 
 def test_work_is_restarted_once_at_half_the_learning_rate():
     calls, warnings = [], []
-    trainer = SimpleNamespace(lr_factor=1.0, step=7)
+    trainer = tiny_trainer()
 
     def work():
         calls.append(trainer.lr_factor)
@@ -25,4 +24,4 @@ def test_work_is_restarted_once_at_half_the_learning_rate():
         raise DivergedError("collapsed")
 
     with pytest.raises(DivergedError):
-        run_with_one_restart(always, SimpleNamespace(lr_factor=1.0, step=7), lambda: {"step": 4}, warnings.append)
+        run_with_one_restart(always, tiny_trainer(), lambda: {"step": 4}, warnings.append)

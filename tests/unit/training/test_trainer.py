@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import tiny_trainer
 
 from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
@@ -18,14 +20,6 @@ from conformergen.sampling import SamplingJob, SamplingSettings, equivariance_er
 from conformergen.training.trainer import Trainer, with_beta_zero
 
 RELAXED = [name for name, mode in RELAXATION_MODES.items() if mode.has_branches]
-
-
-def _trainer(mode="recm", backbone="headwise", **training):
-    overrides = [f"network.relaxation.mode={mode}", f"network.backbone={backbone}", "network.channels=16"]
-    overrides += [f"training.{key}={value}" for key, value in training.items()]
-    config = load_config("tiny", None, overrides)
-    torch.manual_seed(0)
-    return Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation=mode, device="cpu")
 
 
 def _data(ensembles):
@@ -63,14 +57,15 @@ RANKS = """
 import pickle, sys
 import torch
 torch.set_num_threads(1)
-sys.path[:0] = [{tests!r}]
-from test_trainer import _state, _train, _trainer
+sys.path[:0] = {tests!r}
+from support import tiny_trainer
+from test_trainer import _state, _train
 from conformergen.datasets.loader import TrainingSet
 from conformergen.io.shards import read_folder
 from pathlib import Path
 torch.distributed.init_process_group("gloo")
 data = TrainingSet(list(read_folder(Path({folder!r}))), pair_budget=1000, confs_per_epoch=4)
-trainer = _trainer()
+trainer = tiny_trainer()
 _train(trainer, data, 6)
 torch.save((_state(trainer), [p.detach() for p in trainer.network.parameters()]), {out!r} + str(trainer.rank))
 torch.distributed.destroy_process_group()
@@ -80,7 +75,7 @@ torch.distributed.destroy_process_group()
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("mode", RELAXED)
 def test_every_mode_trains_every_backbone(ensembles, mode, backbone):
-    trainer = _trainer(mode, backbone)
+    trainer = tiny_trainer(mode, backbone)
     before = [p.detach().clone() for p in trainer.network.parameters()]
     _train(trainer, _data(ensembles), 2)
     assert trainer.n_skipped == 0
@@ -101,7 +96,7 @@ def test_options_of_the_branch_train(ensembles, name):
 
 
 def test_skipped_step_changes_nothing(ensembles):
-    trainer = _trainer()
+    trainer = tiny_trainer()
     data = _data(ensembles)
     _train(trainer, data, 2)
     weights, state = [p.detach().clone() for p in trainer.network.parameters()], _state(trainer)
@@ -120,14 +115,16 @@ def test_two_processes_and_two_micro_batches_agree(shard_folder, tmp_path):
 
     script = tmp_path / "ranks.py"
     here = os.path.dirname(__file__)
-    script.write_text(RANKS.format(tests=here, folder=str(shard_folder), out=str(tmp_path / "rank")))
+    script.write_text(
+        RANKS.format(tests=[here, str(Path(here).parents[1])], folder=str(shard_folder), out=str(tmp_path / "rank"))
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     data = TrainingSet(list(read_folder(shard_folder)), pair_budget=1000, confs_per_epoch=4)
     sizes = [len(examples) for examples in data.plan(0, 0)]
     assert len(set(sizes)) > 1
-    alone = _trainer(accumulate=2)
+    alone = tiny_trainer(accumulate=2)
     _train(alone, data, 6)
     for rank in (0, 1):
         state, weights = torch.load(tmp_path / f"rank{rank}")
@@ -138,7 +135,7 @@ def test_two_processes_and_two_micro_batches_agree(shard_folder, tmp_path):
 
 
 def test_sampler_is_equivariant_exactly_where_levels_are_closed(ensembles):
-    trainer = _trainer()
+    trainer = tiny_trainer()
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

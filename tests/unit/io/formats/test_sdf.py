@@ -1,5 +1,7 @@
 """Tests of ``conformergen.io.formats.sdf``."""
 
+import io
+
 import numpy as np
 from rdkit import Chem
 
@@ -11,9 +13,9 @@ NETWORKS = {"denoiser": "a" * 64, "ranker": "b" * 64, "torsion_model": "c" * 64}
 
 def test_records_name_the_digest_of_every_network(ensembles):
     text = sdf_text(ensembles[0], Provenance(seed=7, model="m:1", settings="rounds=3", networks=NETWORKS))
-    mol = next(iter(Chem.ForwardSDMolSupplier(__import__("io").BytesIO(text.encode()), removeHs=False)))
+    mol = next(iter(Chem.ForwardSDMolSupplier(io.BytesIO(text.encode()), removeHs=False)))
     for role, digest in NETWORKS.items():
-        assert f"{role}:{digest[:12]}" in mol.GetProp("model_digests")
+        assert f"{role}={digest[:16]}" in mol.GetProp("model_digests")
     assert (mol.GetProp("seed"), mol.GetProp("model"), mol.GetProp("settings")) == ("7", "m:1", "rounds=3")
 
 

@@ -1,5 +1,6 @@
 """Tests of ``conformergen.nn.relaxation.remul``."""
 
+import torch
 from e3nn import o3
 
 from conformergen.nn.relaxation import (
@@ -11,6 +12,7 @@ from conformergen.nn.relaxation import (
 
 
 def test_gradnorm_turns_weight_to_the_loss_that_lags():
+    torch.manual_seed(0)
     settings = RelaxationSettings(mode="remul", remul_weighting="gradnorm")
     mode = RELAXATION_MODES["remul"](settings, total_steps=10)
     branch = RelaxedBranch([o3.Irreps("2x1o")], sources=[0], rank=1, form=mode.form(settings))

@@ -1,17 +1,13 @@
 """Tests of ``conformergen.nn.relaxation.rpp``."""
 
 import torch
+from support import tiny_trainer
 
-from conformergen.config import load_config
 from conformergen.datasets.loader import TrainingSet
-from conformergen.nn import make_backbone
-from conformergen.training.trainer import Trainer
 
 
 def test_betas_after_a_few_steps(ensembles):
-    config = load_config("tiny", None, ["network.relaxation.mode=rpp", "network.channels=16", "training.warmup=1"])
-    torch.manual_seed(0)
-    trainer = Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation="rpp", device="cpu")
+    trainer = tiny_trainer("rpp", warmup=1)
     data = TrainingSet(ensembles, pair_budget=2000, confs_per_epoch=4)
     before = torch.cat([b.beta.detach().clone() for b in trainer.branches])
     batches = data.stream(0, 0, 0)
