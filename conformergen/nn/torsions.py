@@ -1,7 +1,14 @@
-"""A readout that turns bonds: what is wrong with a force field's minimum lies mostly in its torsions.
+"""A read-out that rotates bonds, because the errors of force-field minima lie mostly in their torsions.
 
-A displacement read out atom by atom must learn that everything beyond a bond moves together, farther the farther away
-it is; an angle of the bond says it once. The angles are pseudoscalars (0o), so mirror images turn the other way.
+A displacement read out atom by atom must learn that all atoms beyond a bond move together. The angle of the bond says
+so directly. With the axis u of the bond jk, the atoms i beyond k, arms r_i from k, and pushes f_i of the atoms (1o):
+
+    angle = 0.1 g(x_j + x_k, x_j x_k) . [u . (v_j x v_k), p_j + p_k, u . (a_k - a_j), swing]
+    swing = sum_i (u x r_i) . f_i / (1 + sum_i |u x r_i|^2)
+
+``swing`` is the angle that the pushes amount to, torque over moment of inertia. All terms are pseudoscalars (0o), so
+mirror images rotate the other way, and g is a perceptron of scalars. The rotations are applied exactly, one bond after
+another; the rotation of the whole molecule that comes with them is removed.
 """
 
 from typing import Final
@@ -14,21 +21,23 @@ from conformergen.geometry.rotations import centre
 from conformergen.nn.linear import ChannelLinear, bounded_scalars, bounded_vectors
 from conformergen.records.batch import GraphBatch
 
+#: Smallest length of an axis, Å, and smallest relative moment of inertia.
 _EPSILON: Final = 1e-6
-#: Radians for an output of one.
+#: Angle in radians for an output of 1.
 _UNIT: Final = 0.1
+#: Channels of the pushes.
 _PUSHES: Final = 32
 
 Positions = Float[Tensor, "batch atom 3"]
 
 
 class TorsionReadout(nn.Module):
-    """Angles of all turning bonds, from the features of their ends and pushes on what lies beyond."""
+    """Angles of all rotatable bonds, from the features of their ends and pushes on the atoms beyond them."""
 
     def __init__(self, channels: int, odd: int) -> None:
         super().__init__()
         last = nn.Linear(2 * channels, channels + 2 * odd + _PUSHES)
-        # Nothing turns before the first step: a network trained without this readout may be the start.
+        # All angles are zero before the first step, so a network trained without this read-out can be the start.
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.weights = nn.Sequential(nn.LayerNorm(2 * channels), nn.Linear(2 * channels, 2 * channels), nn.SiLU(), last)
@@ -51,7 +60,7 @@ class TorsionReadout(nn.Module):
         vn, pn, an = bounded_vectors(v), bounded_scalars(p), bounded_vectors(a)
         twist = (axis * torch.linalg.cross(vn[batch, j], vn[batch, k], dim=-2)).sum(-2)
         axial = (axis * (an[batch, k] - an[batch, j])).sum(-2)
-        # Angle that a push of every atom amounts to: torque about the bond over the moment of inertia.
+        # Torque about the bond over the moment of inertia.
         push = self.pushes(v * self.gate(x)[:, :, None])
         arms = positions[:, None] - positions[batch, k][:, :, None]
         arms = arms * graph.moving_atoms[..., None]
@@ -64,7 +73,7 @@ class TorsionReadout(nn.Module):
 
 
 def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "batch rotatable"]) -> Positions:
-    """Positions after every bond has turned what lies beyond it by its angle, radians."""
+    """Positions after the atoms beyond every bond were rotated by its angle, in radians."""
     batch = torch.arange(len(positions), device=positions.device)
     for index in range(graph.rotatable_bonds.shape[1]):
         j, k = graph.rotatable_bonds[:, index].unbind(-1)
@@ -79,7 +88,7 @@ def turn_bonds(graph: GraphBatch, positions: Positions, angles: Float[Tensor, "b
 
 
 def without_rotation(graph: GraphBatch, positions: Positions, displacement: Positions) -> Positions:
-    """Displacement less the rigid motion in it, to first order: mean and angular momentum of equal masses are 0."""
+    """Displacement without its rigid motion, to first order: mean and angular momentum of equal masses become zero."""
     mask = graph.mask[..., None].to(positions.dtype)
     arms, displacement = centre(positions, graph), centre(displacement, graph)
     momentum = torch.linalg.cross(arms, displacement).sum(1)
