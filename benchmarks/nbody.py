@@ -107,17 +107,22 @@ class ParticleNetwork(nn.Module):
         centred = x - x.mean(1, keepdim=True)
         difference = x[:, :, None] - x[:, None]
         distances = (difference.square().sum(-1) + 1e-6).sqrt()
-        unit = (difference / distances[..., None]).permute(0, 3, 1, 2)
+        inverse = distances.reciprocal() * ~torch.eye(x.shape[1], dtype=torch.bool)
         pair = torch.cat([radial_basis(distances, N_RADIAL), (charges * charges.mT)[..., None]], dim=-1)
         shape = (self.settings.layers, 2, self.settings.heads)
-        bias = self.pairs(pair).unflatten(-1, shape).permute(3, 4, 0, 5, 1, 2)
+        tables = self.pairs(pair).unflatten(-1, shape).permute(3, 4, 0, 5, 1, 2)
         scalars = self.embed(torch.cat([charges, v.norm(dim=-1, keepdim=True)], dim=-1))
         vectors = self.velocity(torch.stack([v, centred], dim=-1))
         p = scalars.new_zeros(*scalars.shape[:2], self.settings.odd_channels)
         a = p[:, :, None].expand(-1, -1, 3, -1)
-        mask, level = scalars.new_ones(*scalars.shape[:2], 1), scalars.new_zeros(len(x), scalars.shape[-1])
+        given = {
+            "positions": centred,
+            "mask": scalars.new_ones(*scalars.shape[:2], 1),
+            "noise_embedding": scalars.new_zeros(len(x), scalars.shape[-1]),
+        }
         for index, layer in enumerate(self.layers):
-            scalars, vectors, p, a = layer(scalars, vectors, p, a, bias=bias[index], unit=unit, mask=mask, level=level)
+            pairs = (tables[index, 0], tables[index, 1] * inverse[:, None])
+            scalars, vectors, p, a = layer(scalars, vectors, p, a, pairs=pairs, **given)
         moved = self.readout(vectors * self.gate(scalars)[:, :, None])[..., 0]
         return x + AHEAD * STEP * v + moved
 

@@ -2,7 +2,7 @@
 
     python recipes/readme_figures.py -o docs/images [--benchmark runs/geom-rot]
 
-``--benchmark`` is the output folder of ``benchmarks/geom_rot.py`` with several methods; their JSON reports and summaries
+``--benchmark`` is the output folder of ``benchmarks/geom_rot.py`` with several methods; their reports and summaries
 give the second picture. Both pictures have a transparent background and colours that can be read on white and black.
 """
 

@@ -1,6 +1,6 @@
 """How noise and data mix. Both paths predict denoised coordinates and share one ODE.
 
-With the level u (descending, 0 at the data) every path obeys dx/du = (x - D(x, u)) / u, so that samplers are
+With the noise level u, which falls to 0 at the data, every path obeys dx/du = (x - D(x, u)) / u, so that samplers are
 written once.
 """
 
@@ -21,7 +21,7 @@ def _wide(noise_level: Levels) -> Float[Tensor, "batch 1 1"]:
 
 
 class Path(ABC):
-    """Mixture of prior and data at level u.
+    """Mixture of prior and data at a noise level u.
 
     Args:
         sigma: Scale of the prior's noise, Å.
@@ -34,15 +34,15 @@ class Path(ABC):
 
     @abstractmethod
     def draw(self, uniform: Levels) -> Levels:
-        """Training levels from uniform numbers."""
+        """Noise levels for training, from uniform random numbers in (0, 1)."""
 
     @abstractmethod
-    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
-        """n_steps + 1 sampling levels, descending, the last 0."""
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " n_levels"]:
+        """``n_steps + 1`` noise levels for sampling in falling order; the last one is 0."""
 
     @abstractmethod
     def mix(self, anchor: Positions, noise: Positions, data: Positions, noise_level: Levels) -> Positions:
-        """X at a level."""
+        """The mixture x at a noise level."""
 
     @abstractmethod
     def coefficients(self, noise_level: Levels) -> tuple[Levels, Levels, Levels]:
@@ -50,10 +50,10 @@ class Path(ABC):
 
     @abstractmethod
     def noise_scale(self, noise_level: float) -> float:
-        """Standard deviation of the noise at a level, Å: what a stochastic sampler adds back."""
+        """Standard deviation of the noise at a noise level, Å, which a stochastic sampler adds back."""
 
     def start(self, anchor: Positions, noise: Positions) -> Positions:
-        """X at the first sampling level."""
+        """The mixture x at the first noise level of sampling."""
         return anchor + self.sigma * noise
 
     def weight(self, noise_level: Levels) -> Levels:
@@ -69,7 +69,7 @@ class LinearPath(Path):
         """Uniform in (0, 1]."""
         return uniform.clamp(min=1e-3)
 
-    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " n_levels"]:
         """Even steps from 1 to 0."""
         return torch.linspace(1.0, 0.0, n_steps + 1)
 
@@ -82,7 +82,7 @@ class LinearPath(Path):
         return torch.ones_like(noise_level), noise_level, 4.0 * noise_level - 2.0
 
     def noise_scale(self, noise_level: float) -> float:
-        """Linear in the level."""
+        """Linear in the noise level."""
         return self.sigma * noise_level
 
 
@@ -102,7 +102,7 @@ class EDMPath(Path):
         low, high = self.SIGMA_MIN ** (1 / self.RHO), self.sigma ** (1 / self.RHO)
         return (high + (1.0 - uniform) * (low - high)) ** self.RHO
 
-    def noise_levels(self, n_steps: int) -> Float[Tensor, " level"]:
+    def noise_levels(self, n_steps: int) -> Float[Tensor, " n_levels"]:
         """Karras's schedule (eq. 5), then 0."""
         last = torch.zeros(1)
         return (
@@ -122,7 +122,7 @@ class EDMPath(Path):
         return self.sigma_data**2 / total, noise_level * self.sigma_data / total.sqrt(), noise_level.log() / 4.0
 
     def noise_scale(self, noise_level: float) -> float:
-        """The level is the standard deviation."""
+        """The noise level is the standard deviation."""
         return noise_level
 
 

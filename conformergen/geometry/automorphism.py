@@ -181,16 +181,16 @@ def factorise(
         cells = [[a for a in large if colours[a] == colour] for colour in sorted({colours[a] for a in large})]
         cell = min(cells, key=len)
         order = _connected_order([cell[0], *(a for a in large if a != cell[0])], neighbours)
-        turns = []
+        images = []
         for image in cell:
             found = next(_maps(order, colours, linked, {cell[0]: image}), None)
             if found is not None:
-                turn = np.arange(n)
-                turn[order] = found
-                turns.append(turn)
-        if len(outer) * len(turns) > max_outer:
+                permutation = np.arange(n)
+                permutation[order] = found
+                images.append(permutation)
+        if len(outer) * len(images) > max_outer:
             return SymmetryGroup(outer=outer, blocks=(), exact=False)
-        outer = np.concatenate([outer[:, turn] for turn in turns])
+        outer = np.concatenate([outer[:, permutation] for permutation in images])
         colours[cell[0]] = max(colours) + 1
         colours = _refine(colours, neighbours)
 

@@ -51,8 +51,8 @@ def _search(
     order = sorted(range(len(parts)), key=lambda b: -float(bounds[b].mean()))
     deviations = [deviations[b] for b in order]
     remaining = np.zeros((len(order) + 1, len(fixed)))
-    for level in reversed(range(len(order))):
-        remaining[level] = remaining[level + 1] + bounds[order[level]]
+    for depth in reversed(range(len(order))):
+        remaining[depth] = remaining[depth + 1] + bounds[order[depth]]
     start = fixed + sum(means)
     open_pairs = np.flatnonzero(largest_root(start) + remaining[0] > best * _MARGIN)
     if len(open_pairs) == 0:
@@ -70,26 +70,26 @@ def _search(
         best[open_pairs] = np.maximum(best[open_pairs], largest_root(m))
     stack = [(0, open_pairs, start[open_pairs])]
     while stack:
-        level, pairs, partial = stack.pop()
-        alive = largest_root(partial) + remaining[level][pairs] > best[pairs] * _MARGIN
+        depth, pairs, partial = stack.pop()
+        alive = largest_root(partial) + remaining[depth][pairs] > best[pairs] * _MARGIN
         pairs, partial = pairs[alive], partial[alive]
         if len(pairs) == 0:
             continue
-        d = deviations[level][pairs]
+        d = deviations[depth][pairs]
         n_maps = d.shape[1]
         if len(pairs) * n_maps > _SLICE:
             half = len(pairs) // 2
             if half:
-                stack += [(level, pairs[:half], partial[:half]), (level, pairs[half:], partial[half:])]
+                stack += [(depth, pairs[:half], partial[:half]), (depth, pairs[half:], partial[half:])]
                 continue
         children = (partial[:, None] + d).reshape(-1, 3, 3)
         owners = np.repeat(pairs, n_maps)
         value = largest_root(children)
-        if level + 1 == len(order):
+        if depth + 1 == len(order):
             np.maximum.at(best, owners, value)
             continue
-        keep = value + remaining[level + 1][owners] > best[owners] * _MARGIN
-        stack.append((level + 1, owners[keep], children[keep]))
+        keep = value + remaining[depth + 1][owners] > best[owners] * _MARGIN
+        stack.append((depth + 1, owners[keep], children[keep]))
 
 
 def group_rmsd_matrix(

@@ -36,7 +36,7 @@ def hop_counts(graph: MolGraph) -> UInt8[np.ndarray, "atom atom"]:
 def rotatable_bonds(graph: MolGraph) -> tuple[Int64[np.ndarray, "rotatable 2"], Bool[np.ndarray, "rotatable atom"]]:
     """Single bonds outside rings whose ends have further neighbours, and the atoms beyond each: the fewer ones.
 
-    Those move when the bond turns; the second end is the one beside them.
+    Those move when the bond rotates; the second end is the one beside them.
     """
     n, degrees = graph.n_atoms, np.bincount(graph.bonds.ravel(), minlength=graph.n_atoms)
     bonds, beyond = [], []

@@ -13,19 +13,25 @@ from jaxtyping import Float64, UInt8
 from scipy.linalg.blas import dsymv, dsyr2
 from scipy.linalg.lapack import dpotrf, dpotri
 
-#: Springs between atoms one, two and three bonds apart, kcal/mol/Å²: along their distance, and in any direction. The
-#: latter hold planes, which distances do not.
+#: Springs along the distance of atoms one, two and three bonds apart, kcal/mol/Å².
 _ALONG: Final = (700.0, 120.0, 10.0)
+#: Springs in any direction between the same atoms, kcal/mol/Å²; they stiffen planes, which distances do not.
 _ANY: Final = (40.0, 10.0, 2.5)
-#: Of each coordinate, kcal/mol/Å².
+#: Spring of each coordinate by itself, kcal/mol/Å².
 _FLOOR: Final = 5.0
 #: Longest move of an atom in a step, Å.
 _REACH: Final = 0.4
-#: Root mean square gradient, kcal/mol/Å, at which a minimum is reached; or so many steps that gain less, kcal/mol.
+#: Root mean square gradient at which a minimum is reached, kcal/mol/Å.
 _GRADIENT: Final = 0.05
-_SLOW, _GAIN = 3, 5e-4
-#: Lengths that are tried of a step at most, none shorter than such a share of the one before.
-_TRIALS, _SHORTEST = 4, 0.1
+#: Number of successive small gains after which the minimisation ends.
+_SLOW: Final = 3
+#: A smaller gain of energy in one step counts as small, kcal/mol.
+_GAIN: Final = 5e-4
+#: Largest number of lengths that are tried for one step.
+_TRIALS: Final = 4
+#: Smallest ratio of the length of a trial to that of the one before.
+_SHORTEST: Final = 0.1
+#: Lower bound of denominators, relative to their natural scale.
 _SMALL: Final = 1e-6
 
 Coordinates = Float64[np.ndarray, " coordinate"]

@@ -40,8 +40,8 @@ class AtomEmbedding(nn.Module):
             x = x + table(graph.atom_features[..., column])
         product = torch.stack([graph.handedness * volumes, graph.handedness.abs()], dim=-1)
         angles = noise[:, None] * self.frequencies
-        level = self.noise(torch.cat([angles.sin(), angles.cos()], dim=-1))
-        return x + self.stereo(product.to(x.dtype)) + level[:, None], level
+        noise_embedding = self.noise(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return x + self.stereo(product.to(x.dtype)) + noise_embedding[:, None], noise_embedding
 
 
 def signed_volumes(graph: GraphBatch, positions: Float[Tensor, "batch atom 3"]) -> Float[Tensor, "batch atom"]:

@@ -23,7 +23,7 @@ class NetworkSettings:
         layers: Depth.
         n_radial: Radial basis functions.
         cutoff: Edge cut-off of ``tensor-product``, Å.
-        torsions: Whether ``headwise`` turns bonds besides moving atoms.
+        torsions: Whether ``headwise`` rotates bonds besides moving atoms.
         relaxation: Loosening of the layers' symmetry constraints.
     """
 

@@ -72,7 +72,7 @@ class TensorProductLayer(MessagePassing):  # type: ignore[misc]
         pair: Float[Tensor, "edge pair"],
         envelope: Float[Tensor, "edge 1"],
         pseudo: Float[Tensor, "node 2"],
-        level: Float[Tensor, "node channel"],
+        noise_embedding: Float[Tensor, "node channel"],
     ) -> Float[Tensor, "node out"]:
         """Update node features."""
         weights = self.radial(pair) * envelope
@@ -80,7 +80,7 @@ class TensorProductLayer(MessagePassing):  # type: ignore[misc]
         update = self.mix(messages / _NEIGHBOURS**0.5) + self.skip(x) + self.handed(x, pseudo)
         out = self.gate(update)
         n = self.irreps_out[0].mul
-        out = torch.cat([out[:, :n] + self.level(level), out[:, n:]], dim=-1)
+        out = torch.cat([out[:, :n] + self.level(noise_embedding), out[:, n:]], dim=-1)
         return self._relax(out)
 
     def message(self, x_j: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class TensorProductNetwork(Backbone):
         b, n, _ = positions.shape
         mask = graph.mask
         volumes = signed_volumes(graph, positions)
-        x, level = self.embedding(graph, volumes, noise)
+        x, noise_embedding = self.embedding(graph, volumes, noise)
         pseudo = torch.stack([graph.handedness.to(x.dtype), volumes], dim=-1)
         node = torch.full((b, n), -1, dtype=torch.int64, device=positions.device)
         node[mask] = torch.arange(int(mask.sum()), device=positions.device)
@@ -144,7 +144,7 @@ class TensorProductNetwork(Backbone):
             _HARMONICS, difference[graph_idx, target, source], normalize=True, normalization="component"
         )
         features = torch.cat([x[mask], self.handedness(pseudo[mask])], dim=-1)
-        levels = level[:, None].expand(-1, n, -1)[mask]
+        noise_embeddings = noise_embedding[:, None].expand(-1, n, -1)[mask]
         for layer in self.layers:
             features = layer(
                 features,
@@ -153,7 +153,7 @@ class TensorProductNetwork(Backbone):
                 pair=pair,
                 envelope=envelope[:, None],
                 pseudo=pseudo[mask],
-                level=levels,
+                noise_embedding=noise_embeddings,
             )
         out = torch.zeros_like(positions)
         out[mask] = self.readout(features)

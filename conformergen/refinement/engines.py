@@ -59,8 +59,8 @@ class Engine(ABC):
         """GFN2-xTB single point."""
 
     @abstractmethod
-    def optimise(self, positions: Positions, level: str = "normal") -> tuple[Positions, float] | None:
-        """GFN2-xTB minimum; ``level`` is ``crude`` or ``normal``."""
+    def optimise(self, positions: Positions, opt_level: str = "normal") -> tuple[Positions, float] | None:
+        """GFN2-xTB minimum; ``opt_level`` is ``crude`` or ``normal``."""
 
     @abstractmethod
     def properties(self, positions: Positions) -> Properties | None:
@@ -73,8 +73,8 @@ class XtbProgram(Engine):
 
     forcefield_name = "gfn-ff"
 
-    def _minimum(self, positions: Positions, method: str, level: str) -> tuple[Positions, float] | None:
-        found = xtb.optimise(self.numbers, positions, charge=self.charge, method=method, level=level)
+    def _minimum(self, positions: Positions, method: str, opt_level: str) -> tuple[Positions, float] | None:
+        found = xtb.optimise(self.numbers, positions, charge=self.charge, method=method, opt_level=opt_level)
         return None if found is None else (found[0], found[1] * HARTREE_TO_KCAL)
 
     def forcefield(self, positions: Positions) -> tuple[Positions, float] | None:
@@ -87,8 +87,8 @@ class XtbProgram(Engine):
         found = xtb.single_point(self.numbers, positions, charge=self.charge)
         return None if found is None else found * HARTREE_TO_KCAL
 
-    def optimise(self, positions: Positions, level: str = "normal") -> tuple[Positions, float] | None:
-        return self._minimum(positions, "gfn2-xtb", level)
+    def optimise(self, positions: Positions, opt_level: str = "normal") -> tuple[Positions, float] | None:
+        return self._minimum(positions, "gfn2-xtb", opt_level)
 
     def properties(self, positions: Positions) -> Properties | None:
         found = xtb.properties(self.numbers, positions, charge=self.charge)
@@ -131,12 +131,12 @@ class TbliteLibrary(Engine):
         except RuntimeError:  # no convergence of the charges
             return None
 
-    def optimise(self, positions: Positions, level: str = "normal") -> tuple[Positions, float] | None:
+    def optimise(self, positions: Positions, opt_level: str = "normal") -> tuple[Positions, float] | None:
         from ase.optimize import LBFGS
 
         atoms = self._atoms(positions)
         try:
-            LBFGS(atoms, logfile=None).run(fmax=_FORCE[level], steps=_MAX_STEPS)
+            LBFGS(atoms, logfile=None).run(fmax=_FORCE[opt_level], steps=_MAX_STEPS)
             return atoms.get_positions(), float(atoms.get_potential_energy()) * EV_TO_KCAL
         except RuntimeError:
             return None
@@ -150,10 +150,10 @@ class TbliteLibrary(Engine):
             result = calculator.singlepoint()
         except RuntimeError:
             return None
-        levels, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1.0
+        orbitals, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1.0
         return Properties(
             energy=float(result.get("energy")) * HARTREE_TO_KCAL,
-            gap=float(levels[~occupied].min() - levels[occupied].max()) * HARTREE_TO_KCAL,
+            gap=float(orbitals[~occupied].min() - orbitals[occupied].max()) * HARTREE_TO_KCAL,
             dipole=float(np.linalg.norm(result.get("dipole"))) * AU_TO_DEBYE,
         )
 

@@ -112,7 +112,7 @@ def optimise(
     *,
     charge: int,
     method: str,
-    level: str = "normal",
+    opt_level: str = "normal",
     timeout: float = 600.0,
 ) -> tuple[Float64[np.ndarray, "atom 3"], float] | None:
     """Optimised positions (Å) and energy (hartree), or None when xtb failed.
@@ -123,7 +123,7 @@ def optimise(
     with _scratch() as name:
         folder = Path(name)
         _write_xyz(folder / "in.xyz", numbers, positions)
-        arguments = ["in.xyz", *_METHOD[method], "--opt", level, "--chrg", str(charge), "--norestart"]
+        arguments = ["in.xyz", *_METHOD[method], "--opt", opt_level, "--chrg", str(charge), "--norestart"]
         _run(arguments, folder, timeout=timeout)
         for result in ("xtbopt.xyz", "xtblast.xyz", "xtbopt.log"):
             if (folder / result).exists():

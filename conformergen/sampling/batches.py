@@ -86,18 +86,18 @@ def sample_batch(
     dtype: torch.dtype = torch.float32,
     frame: Tensor | None = None,
 ) -> list[Float32[np.ndarray, "_ 3"]]:
-    """Positions of each job in Å; ``frame`` (3, 3) turns all noise and starts, and so an equivariant result."""
-    turn = torch.eye(3, device=device, dtype=dtype) if frame is None else frame.to(device, dtype).T
+    """Positions of each job in Å; ``frame`` (3, 3) rotates all noise and starts, and so an equivariant result."""
+    rotation = torch.eye(3, device=device, dtype=dtype) if frame is None else frame.to(device, dtype).T
     graph = collate_graphs([molecule_tables(job.molecule) for job in jobs]).to(device)
     n = graph.mask.shape[1]
     streams = [noise_stream(seed, job) for job in jobs]
 
     def normal() -> Tensor:
         drawn = [s.standard_normal((job.molecule.graph.n_atoms, 3)) for s, job in zip(streams, jobs, strict=True)]
-        return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype) @ turn
+        return pad_positions([d.astype(np.float32) for d in drawn], n).to(device, dtype) @ rotation
 
     given = [job.start_positions for job in jobs if job.start_positions is not None]
-    starts = pad_positions(given, n).to(device, dtype) @ turn if len(given) == len(jobs) else None
+    starts = pad_positions(given, n).to(device, dtype) @ rotation if len(given) == len(jobs) else None
     path = diffusion.make_path()
     anchor, noise = PRIORS[diffusion.prior](graph, normal(), starts)
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from conformergen.diffusion import Path
 
 Positions = Float[Tensor, "batch atom 3"]
-#: Denoised coordinates at a level.
+#: Denoised coordinates at a noise level.
 Denoiser = Callable[[Tensor, float], Tensor]
 #: Fresh centred standard normal numbers, one stream for each conformer.
 Noise = Callable[[], Tensor]
 
 
 class Sampler(Protocol):
-    """Carry x from the first level to the data."""
+    """Carry x from the first noise level to the data."""
 
     def __call__(
         self, denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: Path, noise: Noise
@@ -48,7 +48,7 @@ def heun(denoiser: Denoiser, x: Positions, noise_levels: list[float], *, path: P
     return x
 
 
-#: Share by which the stochastic sampler raises the level before each step.
+#: Fraction by which the stochastic sampler raises the noise level before each step.
 _CHURN: Final = 0.2
 
 

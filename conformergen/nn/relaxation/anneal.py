@@ -38,7 +38,7 @@ class AnnealedRelaxation(RelaxationMode):
         weight = self.settings.anneal_penalty
         return loss + weight * torch.stack([self._penalty(branch) for branch in terms.branches]).sum()
 
-    def _turn(self, z: Tensor) -> list[Tensor]:
+    def _rotate_infinitesimally(self, z: Tensor) -> list[Tensor]:
         """A_k z for the three generators; z is (..., 2l+1, channel)."""
         dim = z.shape[-2]
         if dim not in self._generators:
@@ -51,7 +51,9 @@ class AnnealedRelaxation(RelaxationMode):
             z = branch.inputs[source]
             out = block(z)
             size = size + out.square().mean()
-            for rotated_in, rotated_out in zip(self._turn(z), self._turn(out), strict=True):
+            for rotated_in, rotated_out in zip(
+                self._rotate_infinitesimally(z), self._rotate_infinitesimally(out), strict=True
+            ):
                 lie = lie + (block(rotated_in) - rotated_out).square().mean()
         return (lie + _EPSILON).sqrt() + (size + _EPSILON).sqrt()
 

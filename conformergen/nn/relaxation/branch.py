@@ -98,7 +98,7 @@ class LinearBlock(nn.Module):
         mean = torch.einsum("aiaj->ij", parts) / self.d_in
         return self.w - torch.kron(torch.eye(self.d_in, dtype=self.w.dtype, device=self.w.device), mean)
 
-    def _turns(self) -> Float[Tensor, "rank d d"]:
+    def _rotation_factors(self) -> Float[Tensor, "rank d d"]:
         """S_r after projection; only for factors of one l."""
         if not self.projects:
             return self.s
@@ -111,8 +111,8 @@ class LinearBlock(nn.Module):
             return self._weight().square().sum()
         gram = (self.a @ self.a.T) * (self.b @ self.b.T)
         if self.same_l:
-            turns = self._turns().flatten(1)
-            gram = gram * (turns @ turns.T)
+            factors = self._rotation_factors().flatten(1)
+            gram = gram * (factors @ factors.T)
         return gram.sum()
 
     def matrix(self) -> Float[Tensor, "out in"]:
@@ -126,7 +126,7 @@ class LinearBlock(nn.Module):
         if self.unit:
             gain = (self.d_out * self.mul_out / self.squared_norm().clamp(min=TINY)).sqrt()
         if self.same_l and not self.dense:
-            rotated = torch.einsum("rac,ro->crao", self._turns(), self.a * gain)
+            rotated = torch.einsum("rac,ro->crao", self._rotation_factors(), self.a * gain)
             out = (z @ self.b.T).flatten(-2) @ rotated.flatten(2).flatten(0, 1)
         elif self.dense:
             out = z.flatten(-2) @ (self._weight() * gain).T
@@ -136,7 +136,7 @@ class LinearBlock(nn.Module):
 
 
 class ParityBlock(nn.Module):
-    """T (x) 1 between irreps of one l and different parity: turns correctly, errs in sign under reflection."""
+    """T (x) 1 between irreps of one l and different parity: rotates correctly, errs in sign under reflection."""
 
     def __init__(self, source: o3.Irreps, target: o3.Irreps, *, form: BranchForm) -> None:
         super().__init__()

@@ -76,8 +76,8 @@ class SymmetryProbe(nn.Module):
             rng = torch.Generator().manual_seed(int(self.counter))
             quaternions = torch.randn(_ROTATIONS, 4, generator=rng)
             angles = o3.quaternion_to_angles(nn.functional.normalize(quaternions, dim=-1))
-            turns = self.irreps.D_from_angles(*angles).to(features)
-            rotated = torch.einsum("kij,nj->kni", turns, features)
+            rotations = self.irreps.D_from_angles(*angles).to(features)
+            rotated = torch.einsum("kij,nj->kni", rotations, features)
         gap = (self.u(features) - self.u(rotated).mean(0)).mean(0)
         h = (1.0 - self.lam) * self.state + self.lam * self.kappa * gap
         self.pending = h.detach()

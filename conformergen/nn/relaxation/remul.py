@@ -17,8 +17,10 @@ from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSetti
 _EXPONENT: Final = 1.5
 _RATE: Final = 0.025
 _LEAST: Final = 1e-3
-#: Columns of the memory: the equivariance weight and the two initial losses.
-_WEIGHT, _FIRST = 0, slice(1, 3)
+#: Column of the memory that contains the weight of the equivariance loss.
+_WEIGHT: Final = 0
+#: Columns of the memory that contain the two initial losses.
+_FIRST: Final = slice(1, 3)
 
 
 @final
