@@ -105,7 +105,7 @@ def _open_files():
 @pytest.mark.parametrize("method", ["etkdg", "model"])
 def test_long_runs_do_not_grow(method, times, monkeypatch):
     """F25: memory and open files of a stream of molecules, after a quarter of it and at its end."""
-    n = times(800, 10_000) if method == "etkdg" else times(160, 4_000)
+    n = times(800, 10_000) if method == "etkdg" else times(96, 4_000)
     texts = ["CCO", "CC(=O)NC", "c1ccccc1CN", "C[C@H](N)C(=O)O", "C1CCOC1", "this is none"]
     records = (InputRecord(index=i, smiles=texts[i % 6], name=f"m{i}") for i in range(n))
     marks = []
