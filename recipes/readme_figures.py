@@ -31,7 +31,7 @@ METHODS = (
     ("etkdg", "ETKDGv3", GREY, (8, -4)),
     ("etkdg+mmff94s", "ETKDGv3 + MMFF94s", GREY, (-8, 8)),
     ("torsion+mmff94s", "conformergen, no network", "#2a9d8f", (8, -4)),
-    ("model:1", "conformergen --pool 1", "#e07a1f", (8, -4)),
+    ("model:1", "conformergen --pool 1", "#e07a1f", (4, 8)),
     ("model", "conformergen", "#e07a1f", (8, -4)),
 )
 

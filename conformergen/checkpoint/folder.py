@@ -23,7 +23,9 @@ RANKER: Final = "ranker.safetensors"
 TORSION_MODEL: Final = "torsion_model.safetensors"
 #: State of a training run that is not part of a model.
 STATE: Final = "state.safetensors"
+#: What is known about the networks: configuration, data, progress.
 SETTINGS: Final = "settings.json"
+#: SHA-256 of every other file.
 DIGESTS: Final = "digest.json"
 #: Name of the checkpoint that comes with the package.
 DEFAULT: Final = "default"

@@ -27,15 +27,20 @@ BOND_CODES: Final = {
     Chem.BondType.AROMATIC: 4,
     Chem.BondType.DATIVE: 1,
 }
+#: The reverse of ``BOND_CODES``.
 _BOND_TYPES: Final = {
     1: Chem.BondType.SINGLE,
     2: Chem.BondType.DOUBLE,
     3: Chem.BondType.TRIPLE,
     4: Chem.BondType.AROMATIC,
 }
+#: Symbol of each element by its atomic number.
 ELEMENT_SYMBOLS: Final = tuple(Chem.GetPeriodicTable().GetElementSymbol(z) for z in range(119))
+#: RDKit's labels of double bonds whose controlling atoms are on one side.
 _CIS = (Chem.BondStereo.STEREOZ, Chem.BondStereo.STEREOCIS)
+#: RDKit's labels of double bonds whose controlling atoms are on opposite sides.
 _TRANS = (Chem.BondStereo.STEREOE, Chem.BondStereo.STEREOTRANS)
+#: Sign of the signed volume for each chiral tag of RDKit.
 _CHIRAL = {Chem.ChiralType.CHI_TETRAHEDRAL_CCW: 1, Chem.ChiralType.CHI_TETRAHEDRAL_CW: -1}
 
 

@@ -17,14 +17,22 @@ from conformergen.cli.options import option_of
 from conformergen.errors import DataError, DivergedError, InputError, LockedError
 from conformergen.version import __version__
 
-#: Exit codes; those above 64 follow sysexits.h.
+# Exit codes; those above 64 follow sysexits.h.
+#: More inputs failed than ``--max-failures``.
 EXIT_SOME_FAILED: Final = 1
+#: A mistake of the user.
 EXIT_USAGE: Final = 2
+#: Damaged data or a damaged checkpoint.
 EXIT_DATA: Final = 65
+#: Training collapsed twice.
 EXIT_COLLAPSED: Final = 70
+#: Another run works on the output.
 EXIT_LOCKED: Final = 73
+#: A full disk, missing permission or impossible path, or not enough memory.
 EXIT_IO: Final = 74
+#: Ctrl-C.
 EXIT_INTERRUPTED: Final = 130
+#: SIGTERM.
 EXIT_TERMINATED: Final = 143
 #: Errors of the operating system that end a command with one line and ``EXIT_IO``, such as a full disk.
 _IO_ERRORS: Final = frozenset(
@@ -57,6 +65,7 @@ _ENDINGS: Final[dict[type[BaseException], tuple[int, str]]] = {
     KeyboardInterrupt: (EXIT_INTERRUPTED, "interrupted"),
     Terminated: (EXIT_TERMINATED, "terminated"),
 }
+#: Errors that end a command with one line instead of a traceback.
 _EXPECTED: Final[tuple[type[BaseException], ...]] = (OSError, SystemError, *_ENDINGS)
 
 

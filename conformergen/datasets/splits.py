@@ -49,6 +49,7 @@ def all_train(molecule: Molecule, position: int) -> str:
     return "train"
 
 
+#: Splitters by name.
 SPLITTERS: Final[dict[str, Splitter]] = {
     "random": random_split,
     "scaffold": scaffold_split,

@@ -79,4 +79,5 @@ def robust(
     return (displacement.sum(1) + _LOCAL_WEIGHT * per_graph) / graph.n_atoms
 
 
+#: Losses by name.
 LOSSES: Final[Mapping[str, Loss]] = {"mse": mse, "local": local, "robust": robust}

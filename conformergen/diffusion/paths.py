@@ -126,4 +126,5 @@ class EDMPath(Path):
         return noise_level
 
 
+#: Paths by name.
 PATHS: Final[Mapping[str, type[Path]]] = {"linear": LinearPath, "edm": EDMPath}

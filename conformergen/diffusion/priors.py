@@ -49,4 +49,5 @@ def seed(graph: GraphBatch, normal: Positions, starts: Positions | None) -> tupl
     return centre(starts, graph), centre(normal, graph)
 
 
+#: Priors by name.
 PRIORS: Final[Mapping[str, Prior]] = {"gaussian": gaussian, "harmonic": harmonic, "seed": seed}

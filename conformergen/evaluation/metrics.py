@@ -61,6 +61,7 @@ class Metric:
     without_sample: float | None = None
 
 
+#: Metrics by name.
 METRICS: Final[Mapping[str, Metric]] = {
     "cov_r": Metric(function=cov_r, unit="%", higher_is_better=True, scale=100.0, without_sample=0.0),
     "mat_r": Metric(function=mat_r, unit="Å", higher_is_better=False),

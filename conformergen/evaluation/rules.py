@@ -54,6 +54,7 @@ class Rule:
         return float(np.nextafter(value, np.inf)) if self.inclusive else value
 
 
+#: Rules by name.
 RULES: Final[Mapping[str, Rule]] = {
     "rows": Rule(view=_all),
     "succeeded_only": Rule(view=_succeeded),

@@ -20,6 +20,7 @@ LISTED: Final = 64
 _CHUNK: Final = 2048
 #: Partial choices expanded at once.
 _SLICE: Final = 100_000
+#: Rounds of alternation between rotation and choice of maps for the first solution.
 _ROUNDS: Final = 3
 #: Double roots (of blocks of two atoms) are known to a relative 1e-8: a bound prunes only when it is lower by more.
 _MARGIN: Final = 1.0 - 1e-7

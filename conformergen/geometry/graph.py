@@ -13,8 +13,9 @@ from conformergen.records import MolGraph
 BOND_FACTOR: Final = 1.30
 #: Largest hop count told apart; also the code of unconnected pairs.
 MAX_HOPS: Final = 15
+#: Code of a single bond in ``MolGraph.bond_types``.
 _SINGLE: Final = 1
-# Covalent radii in Å, Cordero et al. 2008, doi 10.1039/b801115j, Z = 0..96.
+#: Covalent radii in Å, Cordero et al. 2008, doi 10.1039/b801115j, Z = 0..96.
 _RADII: Final = np.array([
     0.0, 0.31, 0.28, 1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58, 1.66, 1.41, 1.21, 1.11, 1.07, 1.05, 1.02, 1.06,
     2.03, 1.76, 1.70, 1.60, 1.53, 1.39, 1.39, 1.32, 1.26, 1.24, 1.32, 1.22, 1.22, 1.20, 1.19, 1.20, 1.20, 1.16, 2.20,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int, Int64
 
 #: Relative step at which the iteration stops.
 _TOLERANCE: Final = 1e-13
+#: Largest number of iterations; a few suffice, except for roots that nearly coincide.
 _MAX_ITERATIONS: Final = 100
 #: Iterations before the first look at the steps.
 _UNCHECKED: Final = 2
@@ -22,6 +23,7 @@ _UNCHECKED: Final = 2
 _ABOVE: Final = 1.0 + 1e-7
 #: Pairs per chunk: bounds memory for any ensemble size, and keeps the arrays of a chunk in the cache.
 _CHUNK: Final = 4096
+#: Pairs per chunk on a GPU.
 _CHUNK_ON_DEVICE: Final = 2**20
 
 #: NumPy array or torch tensor.

@@ -13,6 +13,7 @@ import numpy as np
 
 from conformergen.errors import DataError
 
+#: Version of the layout of shards.
 SCHEMA: Final = 1
 #: Size of a chunk, bytes.
 _CHUNK_BYTES: Final = 262_144

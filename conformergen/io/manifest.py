@@ -12,6 +12,7 @@ from conformergen.io.aliases import modern_configuration
 from conformergen.records import Failure
 from conformergen.runtime.files import json_digest, write_json
 
+#: File name of a manifest.
 MANIFEST: Final = "manifest.json"
 #: Key of the digest that a manifest contains of itself.
 _SELF_DIGEST: Final = "manifest_sha256"

@@ -16,6 +16,7 @@ def _tensor_product(settings: NetworkSettings) -> Backbone:
     return TensorProductNetwork(settings)
 
 
+#: Backbones by name.
 BACKBONES: Final[Mapping[str, Callable[[NetworkSettings], Backbone]]] = {
     "headwise": HeadwiseNetwork,
     "tensor-product": _tensor_product,

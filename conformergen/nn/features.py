@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from conformergen.records.batch import GraphBatch
 
+#: Elements with an embedding, by atomic number.
 _N_ELEMENTS: Final = 119
 #: Vocabulary of each column of ``records.ATOM_FEATURES``.
 _FEATURE_SIZES: Final = (17, 8, 9, 2, 10, 5, 2)
 #: Bond types 0-4, hops 0-8 (longer ones share a code), relations 0-2.
 _PAIR_SIZES: Final = (5, 9, 3)
+#: Number of codes of a pair of atoms.
 N_PAIR_CODES: Final = sum(_PAIR_SIZES)
+#: Added to squared lengths before the square root, in Å², to keep its gradient finite.
 _EPSILON: Final = 1e-6
 
 

@@ -20,9 +20,11 @@ from conformergen.nn.linear import from_flat, to_flat
 from conformergen.nn.relaxation import make_branch
 from conformergen.records.batch import GraphBatch
 
+#: Spherical harmonics of an edge.
 _HARMONICS: Final = o3.Irreps("0e + 1o + 2e")
 #: Sum over neighbours is divided by the square root of a typical neighbour count within 5 Å.
 _NEIGHBOURS: Final = 20.0
+#: Added to squared distances before the square root, in Å², to keep its gradient finite.
 _EPSILON: Final = 1e-6
 
 

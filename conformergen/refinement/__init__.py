@@ -6,6 +6,7 @@ from typing import Final
 from conformergen.refinement import gfn2, gfnff, identity, mmff, uff
 from conformergen.refinement.interface import Refiner
 
+#: Refiners by name.
 REFINERS: Final[Mapping[str, Refiner]] = {
     "none": identity.refine,
     "mmff94s": mmff.refine,

@@ -22,6 +22,7 @@ Positions = Float64[np.ndarray, "atom 3"]
 Frames = Float64[np.ndarray, "frame atom 3"]
 #: Largest force at which an ASE optimisation ends, eV/Å; xtb's own levels in the norm of the gradient.
 _FORCE: Final = {"crude": 0.15, "normal": 0.03}
+#: Largest number of steps of an ASE optimisation.
 _MAX_STEPS: Final = 500
 
 
@@ -158,6 +159,7 @@ class TbliteLibrary(Engine):
         )
 
 
+#: Engines by name.
 ENGINES: Final[Mapping[str, type[Engine]]] = {"xtb": XtbProgram, "tblite": TbliteLibrary}
 
 

@@ -21,13 +21,17 @@ from jaxtyping import Float64, UInt8
 from conformergen.chem import ELEMENT_SYMBOLS
 from conformergen.errors import InputError
 
+#: Arguments of the program for each method.
 _METHOD: Final = {"gfn2-xtb": ["--gfn", "2"], "gfn-ff": ["--gfnff"]}
+#: Energy in the title of a frame, hartree.
 _ENERGY: Final = re.compile(r"energy:?\s+(-?\d+\.\d+)")
+#: HOMO-LUMO gap, eV.
 _GAP: Final = re.compile(r"HOMO-LUMO GAP\s+(-?\d+\.\d+)")
 #: Last column of the line "full" in the table of the dipole.
 _DIPOLE: Final = re.compile(r"molecular dipole:.*?full:(?:\s+-?\d+\.\d+){3}\s+(\d+\.\d+)", re.DOTALL)
 #: Bytes of scratch space below which a run may have been cut short.
 _ROOM: Final = 1 << 20
+#: Energy of a single point, hartree.
 _TOTAL: Final = re.compile(r"TOTAL ENERGY\s+(-?\d+\.\d+)")
 
 

@@ -15,8 +15,11 @@ from conformergen.training.logs import METRICS, RELAXATION
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: File name of the plot of the betas.
 TRACE: Final = "relaxation.png"
+#: File name of the report.
 REPORT: Final = "report.html"
+#: Style sheet of the report.
 _STYLE: Final = (
     "body{font:15px/1.45 system-ui,sans-serif;color:#1d2733;max-width:980px;margin:24px auto;padding:0 16px}"
     "table{border-collapse:collapse}td,th{padding:4px 10px;border-bottom:1px solid #dde3ea;text-align:right}"

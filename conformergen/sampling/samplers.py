@@ -65,4 +65,5 @@ def stochastic(denoiser: Denoiser, x: Positions, noise_levels: list[float], *, p
     return x
 
 
+#: Samplers by name.
 SAMPLERS: Final[Mapping[str, Sampler]] = {"euler": euler, "heun": heun, "stochastic": stochastic}

@@ -25,8 +25,9 @@ from conformergen.training.trainer import cosine_rate
 #: Energy over which the weight of a minimum falls to 1/e, kcal/mol. No level of theory here is exact, and a reference
 #: ensemble reaches up to 6 kcal/mol.
 TEMPERATURE: Final = 2.5
-#: Molecules that are scored together, and conformers drawn of each.
+#: Molecules that are scored together.
 _SCORED_MOLECULES: Final = 32
+#: Conformers drawn of each molecule that is scored.
 _SCORED_CONFORMERS: Final = 12
 #: Weight matrices that map channels to channels, which Muon trains.
 _INNER: Final = ("angle", "end", "gate", "k", "narrow", "o", "q", "token", "v", "wide")

@@ -7,6 +7,7 @@ from typing import Final
 from conformergen.commands.bench import generation, rmsd, scoring, startup
 from conformergen.commands.bench.interface import Comparison, Measured, Peer, measure, summary, versions
 
+#: Comparisons of each stage.
 STAGES: Final[Mapping[str, Callable[[Path | None], Iterator[Comparison]]]] = {
     "rmsd": rmsd.usual,
     "rmsd-hard": rmsd.hard,

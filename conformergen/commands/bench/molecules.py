@@ -2,6 +2,7 @@
 
 from typing import Final
 
+#: SMILES of drugs on which speed is measured.
 DRUGS: Final = (
     "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O",  # dexibuprofen
     "CC(=O)Nc1ccc(O)cc1",  # paracetamol

@@ -29,6 +29,7 @@ _HARD: Final = {
         "c1ccc(cc1)-c1cc(cc(c1)-c1cc(cc(c1)-c1cc(cc(c1)-c1ccccc1)-c1ccccc1)-c1cc(cc(c1)-c1ccccc1)-c1ccccc1)-c1ccccc1"
     ),
 }
+#: Molecules with large symmetry groups when hydrogens count, by name.
 _HARD_ALL_ATOMS: Final = {
     "Ac-Leu-Ala-NHMe, all atoms": "CC(=O)N[C@@H](CC(C)C)C(=O)N[C@@H](C)C(=O)NC",
     "ibuprofen tBu-amide, all atoms": "CC(C)Cc1ccc(cc1)C(C)C(=O)NC(C)(C)C",

@@ -10,6 +10,7 @@ from conformergen.errors import InputError
 from conformergen.io import aliases
 from conformergen.records import ConformerSet
 
+#: Ways of pairing references with start structures, by name.
 PAIRINGS: Final[Mapping[str, Pairing]] = {
     "assigned": assigned.pair,
     "minimised": minimised.pair,

@@ -9,6 +9,7 @@ from typing import Final
 from conformergen.evaluation.checks import posebusters, properties, rings, stereo, strain
 from conformergen.evaluation.checks.interface import Check, CheckSettings, CheckTable, run_check
 
+#: Checks by name.
 CHECKS: Final[Mapping[str, Check]] = {
     "stereo": stereo.CHECK,
     "posebusters": posebusters.CHECK,

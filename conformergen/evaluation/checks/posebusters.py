@@ -48,4 +48,5 @@ def run(score: Score, settings: CheckSettings) -> Checked:
     return Checked(samples={"all_checks": np.all((answers == 1.0) | np.isnan(answers), axis=0), **samples})
 
 
+#: Entry of ``CHECKS``.
 CHECK = Check(run=run, needs=needs)

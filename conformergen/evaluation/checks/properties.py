@@ -50,5 +50,7 @@ def run(score: Score, settings: CheckSettings) -> Checked:
     return Checked(molecule=dict(zip(UNITS, errors.tolist(), strict=True)))
 
 
+#: Unit of each column.
 UNITS = {"energy_error": "kcal/mol", "gap_error": "kcal/mol", "dipole_error": "D", "lowest_energy_error": "kcal/mol"}
+#: Entry of ``CHECKS``.
 CHECK = Check(run=run, units=UNITS, needs=needs_engine)

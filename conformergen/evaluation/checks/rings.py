@@ -63,4 +63,5 @@ def run(score: Score, settings: CheckSettings) -> Checked:
     )
 
 
+#: Entry of ``CHECKS``.
 CHECK = Check(run=run, units={"n_rings": ""} | {f"ring_{name}": metric.unit for name, metric in METRICS.items()})

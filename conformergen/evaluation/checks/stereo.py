@@ -50,4 +50,5 @@ def run(score: Score, settings: CheckSettings) -> Checked:
     )
 
 
+#: Entry of ``CHECKS``.
 CHECK = Check(run=run, units={"n_centres": "", "n_double_bonds": ""})

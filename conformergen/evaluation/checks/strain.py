@@ -76,5 +76,7 @@ def run(score: Score, settings: CheckSettings) -> Checked:
     return Checked(samples=dict(zip(UNITS, columns, strict=True)))
 
 
+#: Unit of each column.
 UNITS = {"strain": "kcal/mol", "bond_change": "Å", "angle_change": "°", "torsion_change": "°"}
+#: Entry of ``CHECKS``.
 CHECK = Check(run=run, units=UNITS, needs=needs_engine)

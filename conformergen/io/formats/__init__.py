@@ -9,6 +9,7 @@ from conformergen.io.formats import geom_folder, mols_pickle, sdf, shard, smiles
 from conformergen.io.formats.interface import Provenance, RawEnsemble, Reader, TextWriter, WholeFileWriter, Writer
 from conformergen.io.manifest import MANIFEST
 
+#: Readers by the name of their format.
 READERS: Final[Mapping[str, Reader]] = {
     "geom-rdkit": geom_folder.read,
     "mols-pickle": mols_pickle.read,
@@ -18,6 +19,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "xyz": xyz.read,
 }
 
+#: Writers by the suffix of the file.
 WRITERS: Final[Mapping[str, type[TextWriter | WholeFileWriter]]] = {
     ".sdf": sdf.SdfWriter,
     ".xyz": xyz.XyzWriter,

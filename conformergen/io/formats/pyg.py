@@ -69,6 +69,7 @@ def _etflow(smiles: str, aligned: AlignedEnsembles) -> Any:
     )
 
 
+#: Files of other evaluators by the name of the generator.
 EVALUATOR_FILES: Final[Mapping[str, Callable[[str, AlignedEnsembles], Any]]] = {"geodiff": _geodiff, "etflow": _etflow}
 
 

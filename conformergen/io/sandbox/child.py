@@ -108,6 +108,7 @@ def _dtype(code: str, *_: object) -> _DType:
     return _DType(code)
 
 
+#: Globals that a pickle may name, and what takes their place.
 _ALLOWED: Final = {
     ("rdkit.Chem.rdchem", "Mol"): _Holder,
     ("rdkit.Chem", "Mol"): _Holder,

@@ -26,6 +26,7 @@ from conformergen.nn.relaxation.recm import RecurrentModulation
 from conformergen.nn.relaxation.remul import MultitaskRelaxation
 from conformergen.nn.relaxation.rpp import ResidualPathway
 
+#: Relaxation modes by name.
 RELAXATION_MODES: Final[Mapping[str, type[RelaxationMode]]] = {
     "none": NoRelaxation,
     "fixed": FixedRelaxation,

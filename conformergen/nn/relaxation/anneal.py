@@ -16,6 +16,7 @@ from torch import Tensor
 from conformergen.nn.relaxation.branch import BranchForm, RelaxedBranch
 from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings, StepTerms
 
+#: Added before square roots to keep their gradients finite.
 _EPSILON = 1e-12
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from conformergen.nn.relaxation.probe import SymmetryProbe
 from conformergen.nn.relaxation.projection import is_coupled
 
+#: Lower bound of denominators.
 TINY: Final = 1e-12
 #: The scale s of a block is kept within these bounds.
 SCALE_BOUNDS: Final = (1e-3, 1e3)

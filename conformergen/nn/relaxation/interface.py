@@ -16,8 +16,11 @@ from conformergen.nn.relaxation.projection import GROUPS
 GRADIENT_FLOOR: Final = 1e-3
 #: Largest level at which a branch may be dropped: beyond it the network that remains is another one.
 CLOSED_BETA: Final = 1e-2
+#: Ways of measuring what a block would gain by being open.
 PROBES: Final = ("grad", "mlp")
+#: Constraints of the mode ``ace``.
 CONSTRAINTS: Final = ("equality", "resilient")
+#: Weightings of the mode ``remul``.
 WEIGHTINGS: Final = ("fixed", "gradnorm")
 
 

@@ -5,6 +5,7 @@ from typing import Final, final
 from conformergen.nn.relaxation.branch import BranchForm
 from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings
 
+#: Initial beta.
 _INITIAL: Final = 0.2
 
 

@@ -17,9 +17,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 #: Nodes kept of each step: a fixed number, so that the state is a tensor that a checkpoint can hold.
 _NODES: Final = 256
+#: Hidden units of the perceptron.
 _WIDTH: Final = 32
+#: Size of the state.
 _STATE: Final = 8
+#: Random rotations over which an invariant mean is estimated.
 _ROTATIONS: Final = 4
+#: Added to a root mean square before a division.
 _EPSILON: Final = 1e-6
 
 

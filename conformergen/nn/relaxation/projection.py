@@ -13,6 +13,7 @@ from e3nn import o3
 from jaxtyping import Float
 from torch import Tensor
 
+#: Groups over which a block is projected.
 GROUPS: Final = ("so3", "o3")
 
 

@@ -18,9 +18,11 @@ from torch import Tensor
 from conformergen.nn.relaxation.branch import BranchForm, RelaxedBranch
 from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings, release_gradients
 
+#: Bounds of the forgetting rate in one step.
 _LAM_BOUNDS: Final = (1e-4, 5e-3)
 #: Below this many steps a memory of 2 % of training is too short to average the signal.
 _SHORT_RUN: Final = 4000
+#: Forgetting rate of short runs.
 _LAM_SHORT: Final = 1e-2
 
 

@@ -14,8 +14,11 @@ from torch import Tensor
 from conformergen.nn.relaxation.branch import BranchForm, RelaxedBranch
 from conformergen.nn.relaxation.interface import RelaxationMode, RelaxationSettings, StepTerms
 
+#: Exponent of the relative training rate (GradNorm's alpha; Chen et al. 2018, arXiv 1711.02257).
 _EXPONENT: Final = 1.5
+#: Step size of the weights.
 _RATE: Final = 0.025
+#: Lower bound of a weight.
 _LEAST: Final = 1e-3
 #: Column of the memory that contains the weight of the equivariance loss.
 _WEIGHT: Final = 0
