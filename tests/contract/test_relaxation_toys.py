@@ -50,6 +50,7 @@ def test_deep_network_opens_the_layer_that_is_broken():
     assert broken.mse < 0.1 * broken.mse_closed
 
 
+@pytest.mark.slow
 def test_deep_network_sees_deformed_inputs_unless_rotated():
     assert max(toys.deep("none", toys.fast(), stretch=STRETCH, **DEEP).beta(200)) > 8e-3
     assert max(toys.deep("none", toys.fast(), stretch=STRETCH, rotate=True, **DEEP).beta(200)) < 3e-3

@@ -48,16 +48,16 @@ def _kept_out(shared):
     return found
 
 
-#: Folder, molecules that it has more than, and which share of them is looked at.
+#: Folder, a number of molecules that it has more than, and N where every N-th molecule is looked at.
 TRAINING_SETS = (
-    ("singles", 800, 1),
-    ("ensembles", 500, 1),
+    ("singles", 800, 3),
+    ("ensembles", 500, 3),
     ("complete", 39, 1),
     ("single-points", 2000, 10),
-    ("optimised", 1200, 1),
-    ("candidates", 1200, 1),
-    ("minima", 800, 1),
-    ("samples", 1200, 1),
+    ("optimised", 1200, 3),
+    ("candidates", 1200, 3),
+    ("minima", 800, 3),
+    ("samples", 1200, 3),
     ("gfnff", 2000, 10),
 )
 
