@@ -171,6 +171,22 @@ def test_former_words_do_not_come_back(module):
             assert "hidden=True" in declaration, option
 
 
+def test_there_is_one_loop_of_rounds():
+    """``generate``, ``train-ranker`` and the benchmark of selection call it; nothing else minimises samples."""
+    callers = ("conformergen/generation/stream.py", "conformergen/commands/train_ranker.py", "benchmarks/selection.py")
+    for name in callers:
+        text = (ROOT / name).read_text()
+        assert "run_rounds(" in text
+        assert "from conformergen.generation.rounds import" in text
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("conformergen", "benchmarks", "recipes")
+        for path in (ROOT / folder).rglob("*.py")
+        if "minimise_samples" in _identifiers(path)[0]
+    ]
+    assert sorted(users) == ["conformergen/generation/rounds.py", "conformergen/generation/samples.py"]
+
+
 def test_workers_import_no_torch():
     code = "import sys, conformergen.datasets.prepare, conformergen.datasets.pairing, conformergen.reference.search\n"
     code += "import conformergen.generation.starts, conformergen.generation.finish\n"

@@ -8,6 +8,7 @@ from support import input_records, run_pipeline
 from conformergen.chem import mol_with_conformers
 from conformergen.generation.settings import GenerateSettings
 from conformergen.io.inputs import InputRecord
+from conformergen.runtime.workers import Workers
 
 #: What users feed in: single atoms, elements without parameters, charges, radicals, isotopes, explicit hydrogens,
 #: rings, allenes, metals, salts.
@@ -102,3 +103,28 @@ def test_worker_processes_give_the_same_conformers(tiny_run):
     one, _ = _positions(GenerateSettings(n=2, checkpoint=str(tiny_run), refine="mmff94s"))
     two, _ = _positions(GenerateSettings(n=2, checkpoint=str(tiny_run), refine="mmff94s", jobs=2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_pipeline_returns_what_the_rounds_and_the_ranker_give(monkeypatch):
+    """Same seeds, same bytes: nothing happens to a sample between the loop of rounds and the output but selection."""
+    from conformergen.checkpoint.model import load_model
+    from conformergen.generation import rounds
+    from conformergen.generation.selection import ranked_selection, select_with_mirrors
+
+    seen, real = {}, rounds.run_rounds
+
+    def spying(model, starts, settings, **options):
+        seen.update(starts=list(starts), settings=settings, samples=real(model, starts, settings, **options))
+        return seen["samples"]
+
+    monkeypatch.setattr(rounds, "run_rounds", spying)
+    [conformers], _ = run_pipeline(GenerateSettings(n=6), input_records("CC(C)NCC(O)CO"))
+    assert seen["settings"] == rounds.round_settings(ranked=True)
+    model, [samples] = load_model(), seen["samples"]
+    with Workers(1) as workers:
+        [again] = real(model, seen["starts"], rounds.round_settings(ranked=True), workers=workers)
+    np.testing.assert_array_equal(again.positions, samples.positions)
+    energies = rounds.ranked_energies(model.ranker, samples)
+    settings = ranked_selection(samples.molecule, None)
+    selection = select_with_mirrors(samples.molecule, energies, 6, seed=0, settings=settings)
+    np.testing.assert_array_equal(conformers.positions, selection.apply(samples.positions))
