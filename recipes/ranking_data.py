@@ -1,20 +1,20 @@
-"""GFN2-xTB energies of MMFF94s minima: what the ranker is trained on.
+"""Training data of the ranker and the denoiser: GFN2-xTB energies and minima.
 
-    python recipes/ranking_data.py data/training/molecules.smi -o runs/ranking [--part 1/30] [--jobs 1]
-    python recipes/ranking_data.py runs/ranking/part-001-of-030.h5 -o runs/relaxed --part 1/30
+    python recipes/ranking_data.py data/training/molecules.smi -o runs/points [--part 1/30] [--jobs 1]
+    python recipes/ranking_data.py runs/points/part-001-of-030.h5 -o runs/optimised --part 1/30
     python recipes/ranking_data.py data/training/molecules.smi -o runs/candidates --candidates --part 1/60
     python recipes/ranking_data.py data/training/candidates -o runs/finished --finish -n 5 --part 1/60
-    python recipes/ranking_data.py runs/relaxed -o data/training/optimised --pack
+    python recipes/ranking_data.py runs/optimised -o data/training/optimised --pack
 
-For each molecule of a list, different MMFF94s minima of the torsion search within 16 kcal/mol, and the GFN2-xTB single
-points of these. For each molecule of a shard so made, some of its minima relaxed with GFN2-xTB: a single point of
-a force-field geometry is off by 1.4 kcal/mol (standard deviation inside a molecule) from the energy of the minimum that
-it leads to. ``--candidates`` relaxes, of one isomer, what the shipped model would choose from: candidates of its own
-search, drawn by the energies that its ranker predicts. ``--finish`` takes the first minima of each molecule of a folder
-of shards on to level normal: looser levels end half-way (docs/experiments.md, section 8). One shard a part; a part that
-is there is not made again. ``--pack`` makes one shard folder, for ``train`` and ``train-ranker``, of all shards below a
-folder: parts, outputs of ``conformergen reference``, shards so made. A tenth of the molecules, by their keys, is for
-validation. Positions are to 2^-10 Å.
+The first form makes GFN2-xTB single points of unique MMFF94s minima within 16 kcal/mol. The second one optimises some
+of these minima with GFN2-xTB, because a single point of a force-field geometry differs by 1.4 kcal/mol (standard
+deviation within a molecule) from the energy of the minimum that it leads to. ``--candidates`` optimises samples of the
+default model, drawn by predicted energy, of one isomer of each molecule. ``--finish`` optimises the first minima of each
+molecule of a folder to xtb's level normal; looser levels end half-way (``experiments/08-converged-labels.md``).
+
+Each part is one shard; a part that exists is not made again. ``--pack`` joins all shards below a folder into one shard
+folder for ``train`` and ``train-ranker``. A tenth of the molecules, by their keys, is for validation. Positions are
+rounded to 2^-10 Å.
 """
 
 import argparse

@@ -23,7 +23,7 @@ from conformergen.runtime.workers import Mapper
 from conformergen.sampling import SamplingJob, SamplingSettings, plan_batches, sample_batch, sample_in_memory
 from conformergen.sampling.energies import predict_energies
 
-#: Rounds by default; a fourth round changes nothing (``experiments/``).
+#: Rounds by default; a fourth round changes nothing (``experiments/14-rounds.md``).
 ROUNDS: Final = 3
 #: Network evaluations in the final round: the second one removes half a kcal/mol of strain.
 FINAL_EVALUATIONS: Final = 2

@@ -3,7 +3,7 @@
 This is the random search of Saunders (J. Am. Chem. Soc. 1987, 109, 3150) in torsion space (Chang, Guida, Still 1989,
 doi 10.1021/ja00194a035). ETKDGv3 draws torsions as they occur in crystals; a molecule in the gas phase folds into forms
 that it hardly ever draws. Uniformly drawn torsions reach these at the same cost, and torsions drawn by the torsion
-model, which was trained on gas-phase minima, at less than half of it (``experiments/``).
+model, which was trained on gas-phase minima, at less than half of it (``experiments/11-torsion-model.md``).
 """
 
 from collections.abc import Callable

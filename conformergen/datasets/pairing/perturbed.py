@@ -17,7 +17,7 @@ from conformergen.records import ConformerSet
 from conformergen.torsion import DRAWN_RESTRAINT, RestrainedTorsions, minimise_restrained
 
 #: Standard deviation of the rotations, degrees: the distance of a candidate's torsions from those of the GFN2-xTB
-#: minimum that it leads to (``experiments/``).
+#: minimum that it leads to (``experiments/14-rounds.md``).
 _ROTATION: Final = 10.0
 #: Largest RMSD of heavy atoms between start and reference, Å.
 _MAX_RMSD: Final = 1.0
