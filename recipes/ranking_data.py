@@ -9,8 +9,8 @@
 The first form makes GFN2-xTB single points of unique MMFF94s minima within 16 kcal/mol. The second one optimises some
 of these minima with GFN2-xTB, because a single point of a force-field geometry differs by 1.4 kcal/mol (standard
 deviation within a molecule) from the energy of the minimum that it leads to. ``--candidates`` optimises samples of the
-default model, drawn by predicted energy, of one isomer of each molecule. ``--finish`` optimises the first minima of each
-molecule of a folder to xtb's level normal; looser levels end half-way (``experiments/08-converged-labels.md``).
+default model, drawn by predicted energy, of one isomer for each molecule. ``--finish`` optimises the first minima of a
+molecule in a folder to level normal of xtb; looser levels end half-way (``experiments/08-converged-labels.md``).
 
 Each part is one shard; a part that exists is not made again. ``--pack`` joins all shards below a folder into one shard
 folder for ``train`` and ``train-ranker``. A tenth of the molecules, by their keys, is for validation. Positions are
