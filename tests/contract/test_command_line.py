@@ -72,9 +72,6 @@ def test_generate_and_evaluate_through_the_command_line(tmp_path):
         (["generate", "CCO", "-n", "zero"], 2, "-n"),
         (["generate", "CCO", "--torsion", "CCCC"], 2, "--torsion"),
         (["generate", "CCO", "--checkpoint", "nope"], 2, "neither a checkpoint folder"),
-        (["train", "--data", "nowhere", "-o", "x"], 2, "no manifest.json"),
-        (["info", "nowhere"], 2, "neither a checkpoint"),
-        (["evaluate", "nowhere.sdf", "--reference", "nowhere.sdf"], 2, "no such file"),
     ],
 )
 def test_users_mistakes_are_one_line_and_exit_2(arguments, code, text):

@@ -42,6 +42,7 @@ def test_finite_data_close_only_under_rotation():
     assert rotated.mse < 0.012
 
 
+@pytest.mark.slow
 def test_deep_network_opens_the_layer_that_is_broken():
     none, broken = (toys.deep(kind, toys.fast(), **DEEP) for kind in ("none", "input"))
     assert max(none.beta(200)) < 5e-3

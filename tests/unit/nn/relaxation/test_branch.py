@@ -125,6 +125,7 @@ def test_padding_and_micro_batches_change_no_sum():
         assert all(torch.allclose(a.grad, b.grad) for a, b in zip(other.parameters(), whole.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_compiled_branch_gives_the_same_sums():
     """In a process of its own: the shape checks of the tests cannot be traced."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
