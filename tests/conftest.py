@@ -137,3 +137,23 @@ def ranked_model(ranked_sets, tiny_run, tmp_path_factory):
     fit_ranker([folder / "part.h5"], folder / "ranker", settings, init=str(tiny_run), device="cpu")
     export(str(tiny_run), folder / "model", exact=False, ranker=folder / "ranker")
     return load_model(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def sample_files(tmp_path_factory):
+    """References and two sets of samples of two molecules, as SDF and as pickle."""
+    folder = tmp_path_factory.mktemp("sets")
+    molecules = [molecule_from_smiles(s, name=s) for s in ("CCCCO", "C[C@H](N)CC")]
+    for name, seed in (("ref", 1), ("a", 2), ("b", 3)):
+        mols = {}
+        with Chem.SDWriter(str(folder / f"{name}.sdf")) as writer:
+            for molecule in molecules:
+                mol = mol_with_conformers(molecule, embed(molecule, 4, seed=seed))
+                mol.SetProp("_Name", molecule.name)
+                mol.SetProp("SMILES", molecule.smiles)
+                single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
+                mols[molecule.smiles] = single
+                for one in single:
+                    writer.write(one)
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(mols))
+    return folder

@@ -1,5 +1,7 @@
 """Functions and molecules that several tests share."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import HealthCheck, settings
@@ -8,11 +10,12 @@ from torch_geometric.data import Data
 
 from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
 from conformergen.config import load_config
+from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
 from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
-from conformergen.nn import NetworkSettings, make_backbone
+from conformergen.nn import BACKBONES, NetworkSettings, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
 from conformergen.training.trainer import Trainer
@@ -33,6 +36,9 @@ EXCHANGED = ("C[C@H](N)CC(=O)[O-]", "OC/C=C/c1ccccc1")
 
 #: Inputs of which some fail.
 MIXED = ("CCCCO", "C[C@H](N)C(=O)O", "no smiles", "OCc1ccccc1", "F/C=C/CO", "CC(C)CCN", "[Na+].[Cl-]", "CCSCC")
+
+#: Backbones, and the one that turns bonds too.
+KINDS = [*BACKBONES, "torsions"]
 
 
 def input_records(*smiles):
@@ -117,3 +123,32 @@ def tiny_trainer(mode="recm", backbone="headwise", **training):
     config = load_config("tiny", None, overrides)
     torch.manual_seed(0)
     return Trainer(make_backbone(config.network), config.diffusion, config.training, relaxation=mode, device="cpu")
+
+
+def network_and_batch(ensembles, backbone, dtype, mode="none"):
+    torch.manual_seed(0)
+    settings = NetworkSettings(
+        backbone="headwise" if backbone == "torsions" else backbone,
+        torsions=backbone == "torsions",
+        channels=16,
+        odd_channels=8,
+        layers=2,
+        n_radial=8,
+        relaxation=RelaxationSettings(mode=mode, rank=4),
+    )
+    # e3nn rounds its Wigner coefficients to the default dtype when a product is built.
+    torch.set_default_dtype(dtype)
+    try:
+        network = make_backbone(settings).eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    if backbone == "torsions":
+        torch.nn.init.normal_(network.torsions.weights[-1].weight)
+    graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
+    graph = replace(graph, handedness=graph.handedness.to(dtype))
+    positions = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1]).to(dtype)
+    return network, graph, positions
+
+
+def relative_error(a, b):
+    return float((a - b).detach().abs().max() / b.detach().abs().max())

@@ -24,26 +24,6 @@ from conformergen.reports.tables import comparison_table
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    """References and two sets of samples of two molecules, as SDF and as pickle."""
-    folder = tmp_path_factory.mktemp("sets")
-    molecules = [molecule_from_smiles(s, name=s) for s in ("CCCCO", "C[C@H](N)CC")]
-    for name, seed in (("ref", 1), ("a", 2), ("b", 3)):
-        mols = {}
-        with Chem.SDWriter(str(folder / f"{name}.sdf")) as writer:
-            for molecule in molecules:
-                mol = mol_with_conformers(molecule, embed(molecule, 4, seed=seed))
-                mol.SetProp("_Name", molecule.name)
-                mol.SetProp("SMILES", molecule.smiles)
-                single = [Chem.Mol(mol, confId=c.GetId()) for c in mol.GetConformers()]
-                mols[molecule.smiles] = single
-                for one in single:
-                    writer.write(one)
-        (folder / f"{name}.pkl").write_bytes(pickle.dumps(mols))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def plain(exchanged, tmp_path_factory):
     """The same as two SDF files, and their scores."""
     folder = tmp_path_factory.mktemp("plain")
@@ -76,9 +56,12 @@ def test_checks_reach_report_and_page(tmp_path):
     assert runner.invoke(app, [*command, "--checks", "stereo", "--check-samples", "0"]).exit_code == 2
 
 
-def test_pickles_of_the_published_evaluators_score_alike(sets):
+def test_pickles_of_the_published_evaluators_score_alike(sample_files):
     """The reader's process takes them apart; the scores are those of the SDF."""
-    by_suffix = {suffix: evaluate(sets / f"a.{suffix}", sets / f"ref.{suffix}").report for suffix in ("sdf", "pkl")}
+    by_suffix = {
+        suffix: evaluate(sample_files / f"a.{suffix}", sample_files / f"ref.{suffix}").report
+        for suffix in ("sdf", "pkl")
+    }
     for metric in METRICS:
         values = [by_suffix[s]["rows"]["0.75"][metric]["mean"] for s in ("sdf", "pkl")]
         assert values[0] == pytest.approx(values[1], abs=1e-3)  # an SDF holds four decimals
@@ -154,10 +137,10 @@ def test_cov_and_mat_are_the_published_evaluators(tmp_path):
     assert json.loads(json.dumps(report))["schema"] == 3
 
 
-def test_reports_are_compared_by_molecule(sets, tmp_path):
+def test_reports_are_compared_by_molecule(sample_files, tmp_path):
     runner = CliRunner()
     for name in ("a", "b"):
-        command = ["evaluate", str(sets / f"{name}.sdf"), "--reference", str(sets / "ref.sdf")]
+        command = ["evaluate", str(sample_files / f"{name}.sdf"), "--reference", str(sample_files / "ref.sdf")]
         done = runner.invoke(app, [*command, "-o", str(tmp_path / f"{name}.json"), "--csv", str(tmp_path / "m.csv")])
         assert done.exit_code == 0, done.output
     with (tmp_path / "m.csv").open() as file:

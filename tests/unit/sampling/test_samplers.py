@@ -5,43 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from e3nn import o3
+from support import KINDS, network_and_batch, relative_error
 
-from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.diffusion import PATHS, denoise
-from conformergen.nn import BACKBONES, NetworkSettings, RelaxationSettings, make_backbone
 from conformergen.sampling import SAMPLERS
-
-#: Backbones, and the one that turns bonds too.
-KINDS = [*BACKBONES, "torsions"]
-
-
-def _setup(ensembles, backbone, dtype, mode="none"):
-    torch.manual_seed(0)
-    settings = NetworkSettings(
-        backbone="headwise" if backbone == "torsions" else backbone,
-        torsions=backbone == "torsions",
-        channels=16,
-        odd_channels=8,
-        layers=2,
-        n_radial=8,
-        relaxation=RelaxationSettings(mode=mode, rank=4),
-    )
-    # e3nn rounds its Wigner coefficients to the default dtype when a product is built.
-    torch.set_default_dtype(dtype)
-    try:
-        network = make_backbone(settings).eval()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    if backbone == "torsions":
-        torch.nn.init.normal_(network.torsions.weights[-1].weight)
-    graph = collate_graphs([molecule_tables(s.molecule) for s in ensembles])
-    graph = replace(graph, handedness=graph.handedness.to(dtype))
-    positions = pad_positions([s.positions[0] for s in ensembles], graph.mask.shape[1]).to(dtype)
-    return network, graph, positions
-
-
-def _relative(a, b):
-    return float((a - b).detach().abs().max() / b.detach().abs().max())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -77,7 +44,7 @@ def test_heun_is_second_order_on_an_exact_flow():
 @pytest.mark.parametrize("backbone", KINDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_whole_sampler_is_equivariant(ensembles, backbone, sampler):
-    network, graph, x = _setup(ensembles, backbone, torch.float64)
+    network, graph, x = network_and_batch(ensembles, backbone, torch.float64)
     path = PATHS["linear"](sigma=0.1, sigma_data=1.0)
     rotation = o3.rand_matrix(dtype=torch.float64).to(torch.float64)
 
@@ -92,6 +59,6 @@ def test_whole_sampler_is_equivariant(ensembles, backbone, sampler):
         )
 
     plain = run(graph, x, torch.eye(3, dtype=torch.float64))
-    assert _relative(run(graph, x, rotation.T), plain @ rotation.T) < 1e-10
+    assert relative_error(run(graph, x, rotation.T), plain @ rotation.T) < 1e-10
     mirrored = replace(graph, handedness=-graph.handedness)
-    assert _relative(run(mirrored, x, -torch.eye(3, dtype=torch.float64)), -plain) < 1e-10
+    assert relative_error(run(mirrored, x, -torch.eye(3, dtype=torch.float64)), -plain) < 1e-10
