@@ -8,16 +8,18 @@ from hypothesis import HealthCheck, settings
 from rdkit import Chem
 from torch_geometric.data import Data
 
-from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles
+from conformergen.chem import embed, mol_with_conformers, molecule_from_smiles, rotatable_torsions, to_mol
 from conformergen.config import load_config
 from conformergen.datasets.collate import collate_graphs, molecule_tables, pad_positions
 from conformergen.evaluation.checks import CHECKS, CheckSettings, run_check
 from conformergen.evaluation.scoring import ScoringTask, score_molecule
+from conformergen.generation.samples import Samples
 from conformergen.generation.stream import Pipeline
 from conformergen.io.inputs import InputRecord
 from conformergen.nn import BACKBONES, NetworkSettings, make_backbone
 from conformergen.nn.relaxation import RelaxationSettings
 from conformergen.records import ConformerSet
+from conformergen.torsion.features import torsion_features
 from conformergen.training.trainer import Trainer
 
 CHIRAL_ALKENE = "C[C@H](N)/C=C/C1CCCCC1"
@@ -152,3 +154,23 @@ def network_and_batch(ensembles, backbone, dtype, mode="none"):
 
 def relative_error(a, b):
     return float((a - b).detach().abs().max() / b.detach().abs().max())
+
+
+def torsion_features_of(smiles, *, n=1):
+    """A molecule's graph, its rotatable torsions and what the network reads of some embeddings."""
+    molecule = molecule_from_smiles(smiles)
+    quartets = rotatable_torsions(to_mol(molecule))
+    positions = embed(molecule, n, seed=0).astype(np.float64)
+    return molecule.graph, quartets, torsion_features(molecule.graph, quartets, positions), positions
+
+
+def ranked_candidates(n_final):
+    """Candidates of one molecule, of which ``n_final`` may enter the final round."""
+    made = with_made_up_energies("COCCNC(=O)CCO", n=12)
+    return Samples(
+        molecule=made.molecule,
+        positions=made.positions,
+        mmff_energies=made.energies,
+        fallback=np.zeros(len(made), np.uint8),
+        n_final=n_final,
+    )

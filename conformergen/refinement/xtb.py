@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from conformergen.chem import ELEMENT_SYMBOLS
-from conformergen.errors import InputError
 
 #: Arguments of the program for each method.
 _METHOD: Final = {"gfn2-xtb": ["--gfn", "2"], "gfn-ff": ["--gfnff"]}
@@ -55,16 +54,6 @@ class Metadynamics:
 def available() -> bool:
     """Whether the ``xtb`` program is on the PATH."""
     return shutil.which("xtb") is not None
-
-
-def require() -> None:
-    """Refuse early where ``xtb`` is missing.
-
-    Raises:
-        InputError: With the command that installs it.
-    """
-    if not available():
-        raise InputError("this needs the xtb program: apt-get install xtb, or conda install -c conda-forge xtb")
 
 
 def _run(arguments: list[str], folder: Path, *, timeout: float) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import input_records, run_pipeline, with_made_up_energies
+from support import input_records, ranked_candidates, run_pipeline
 
 from conformergen.checkpoint.folder import RANKER
 from conformergen.checkpoint.model import load_model, load_ranker
@@ -14,7 +14,6 @@ from conformergen.commands.train_ranker import fit_ranker, sample_ranked
 from conformergen.datasets.ranked import RankedSet
 from conformergen.errors import DataError, InputError
 from conformergen.generation.rounds import round_settings, run_rounds
-from conformergen.generation.samples import Samples
 from conformergen.generation.settings import GenerateSettings
 from conformergen.io.shards import ShardEntry, write_shard
 from conformergen.records import ConformerSet
@@ -29,17 +28,6 @@ def shard(ranked_sets, tmp_path):
     path.parent.mkdir()
     write_shard(path, [ShardEntry(conformers=s.conformers, split="train") for s in ranked_sets])
     return path
-
-
-def _candidates(n_final):
-    made = with_made_up_energies("COCCNC(=O)CCO", n=12)
-    return Samples(
-        molecule=made.molecule,
-        positions=made.positions,
-        mmff_energies=made.energies,
-        fallback=np.zeros(len(made), np.uint8),
-        n_final=n_final,
-    )
 
 
 def test_stopped_ranker_training_ends_in_the_same_bytes(shard, tiny_run, tmp_path):
@@ -99,7 +87,7 @@ def test_ranker_trains_travels_with_a_model_and_orders_its_samples(ranked_sets, 
 
 
 def test_ranker_is_trained_on_the_samples_of_the_rounds_that_generate_runs(ranked_model):
-    starts = _candidates(12)
+    starts = ranked_candidates(12)
     conformers = ConformerSet(molecule=starts.molecule, positions=starts.positions, energies=starts.mmff_energies)
     with Workers(1) as workers:
         [expected] = run_rounds(ranked_model, [starts], round_settings(ranked=True), workers=workers)

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from support import input_records, run_pipeline, with_made_up_energies
+from support import input_records, ranked_candidates, run_pipeline
 
 import conformergen
 from conformergen.errors import MoleculeError
 from conformergen.generation.rounds import RoundSettings, ranked_energies, run_rounds
-from conformergen.generation.samples import Samples, minimise_samples
+from conformergen.generation.samples import minimise_samples
 from conformergen.generation.settings import GenerateSettings
 from conformergen.records import Fallback
 
@@ -23,17 +23,6 @@ class _Serial:
         items = list(items)
         self.given.append(items)
         return [MoleculeError("crash", "worker died") if self.failing else function(item) for item in items]
-
-
-def _candidates(n_final):
-    made = with_made_up_energies("COCCNC(=O)CCO", n=12)
-    return Samples(
-        molecule=made.molecule,
-        positions=made.positions,
-        mmff_energies=made.energies,
-        fallback=np.zeros(len(made), np.uint8),
-        n_final=n_final,
-    )
 
 
 def test_fallbacks_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
@@ -56,7 +45,7 @@ def test_fallbacks_reach_the_file_and_the_molecule(tmp_path, monkeypatch):
 
 
 def test_only_the_best_ranked_samples_enter_the_final_round(ranked_model):
-    starts, workers = _candidates(3), _Serial()
+    starts, workers = ranked_candidates(3), _Serial()
     [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=workers)
     assert workers.given == []
     assert len(first) == 12
@@ -71,7 +60,7 @@ def test_only_the_best_ranked_samples_enter_the_final_round(ranked_model):
 
 
 def test_molecule_whose_minimisation_fails_keeps_its_samples(ranked_model):
-    starts = _candidates(12)
+    starts = ranked_candidates(12)
     [first] = run_rounds(ranked_model, [starts], RoundSettings(rounds=1, final_evaluations=1), workers=_Serial())
     [same] = run_rounds(ranked_model, [starts], RoundSettings(rounds=2), workers=_Serial(failing=True))
     np.testing.assert_array_equal(same.positions, first.positions)

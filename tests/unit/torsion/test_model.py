@@ -1,31 +1,17 @@
 """Tests of ``conformergen.torsion.model``."""
 
 import numpy as np
+from support import torsion_features_of
 
 from conformergen.checkpoint.folder import find_torsion_model
-from conformergen.chem import (
-    embed,
-    molecule_from_smiles,
-    rotatable_torsions,
-    to_mol,
-)
 from conformergen.chem.molecule import ELEMENT_SYMBOLS
-from conformergen.torsion.features import torsion_features
 from conformergen.torsion.model import draw_torsions
 
 MODEL = find_torsion_model("default")
 
 
-def _described(smiles, *, n=1):
-    """A molecule's graph, its rotatable torsions and what the network reads of some embeddings."""
-    molecule = molecule_from_smiles(smiles)
-    quartets = rotatable_torsions(to_mol(molecule))
-    positions = embed(molecule, n, seed=0).astype(np.float64)
-    return molecule.graph, quartets, torsion_features(molecule.graph, quartets, positions), positions
-
-
 def test_model_knows_amides_and_chains():
-    graph, quartets, described, _ = _described("CCNC(=O)CCC")
+    graph, quartets, described, _ = torsion_features_of("CCNC(=O)CCC")
     degrees = draw_torsions(MODEL.load(), described, 400, np.random.default_rng(0), uniform=0.01)
     names = ["".join(ELEMENT_SYMBOLS[z] for z in row) for row in graph.atomic_numbers[quartets]]
     drawn = {min(name, name[::-1]): np.abs(degrees[:, i]) for i, name in enumerate(names)}
@@ -35,7 +21,7 @@ def test_model_knows_amides_and_chains():
 
 
 def test_draws_are_repeatable_and_uniform_where_asked():
-    _, quartets, described, _ = _described("OCCNC", n=3)
+    _, quartets, described, _ = torsion_features_of("OCCNC", n=3)
     model = MODEL.load()
     first, again, other = (
         draw_torsions(model, described, 50, np.random.default_rng(seed), uniform=0.1) for seed in (0, 0, 1)
@@ -51,7 +37,7 @@ def test_draws_are_repeatable_and_uniform_where_asked():
 
 def test_torsions_are_drawn_given_each_other():
     """The two bonds beside an ether's oxygen are never both gauche of opposite sign."""
-    _, quartets, described, _ = _described("CCOCC")
+    _, quartets, described, _ = torsion_features_of("CCOCC")
     degrees = draw_torsions(MODEL.load(), described, 2000, np.random.default_rng(0), uniform=0.01)
     a, b = degrees.T
     assert len(quartets) == 2

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from support import torsion_features_of
 
 from conformergen.checkpoint.folder import find_torsion_model
 from conformergen.chem import (
     embed,
     molecule_from_smiles,
-    rotatable_torsions,
-    to_mol,
 )
 from conformergen.torsion.features import TorsionFeatures, torsion_features
 from conformergen.torsion.model import BINS, TorsionModel
@@ -24,14 +23,6 @@ from conformergen.training.torsion_model import (
 )
 
 MODEL = find_torsion_model("default")
-
-
-def _described(smiles, *, n=1):
-    """A molecule's graph, its rotatable torsions and what the network reads of some embeddings."""
-    molecule = molecule_from_smiles(smiles)
-    quartets = rotatable_torsions(to_mol(molecule))
-    positions = embed(molecule, n, seed=0).astype(np.float64)
-    return molecule.graph, quartets, torsion_features(molecule.graph, quartets, positions), positions
 
 
 LEARNED = ("C[C@H](O)[C@@H](N)CCO", "CC(C)COC(=O)c1ccccc1CO")
@@ -50,7 +41,7 @@ def test_network_is_the_same_in_torch_and_padded(kind):
     """Two molecules, padded to one size, with torch, against each with NumPy."""
     model = MODEL.load()
     trained = kind(weights={name: torch.from_numpy(w) for name, w in model.weights.items()}, ops=torch)
-    parts = [_described(smiles)[2] for smiles in ("OCCNC", "CC(C)COC(=O)c1ccccc1CO")]
+    parts = [torsion_features_of(smiles)[2] for smiles in ("OCCNC", "CC(C)COC(=O)c1ccccc1CO")]
     padded = {}
     for name in ("elements", "features", "pairs", "quartets", "sides", "relations"):
         values = [getattr(part, name)[0] for part in parts]
